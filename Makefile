@@ -1,0 +1,61 @@
+# Everything runs from .venv, which `make install` fills; it needs only python3 (3.11 or later) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test check format bench openapi lock clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+install: $(INSTALLED) ## Put the service and its tools into .venv
+
+# The stamp is written last: an install that broke off is done again.
+$(INSTALLED): requirements/dev.txt pyproject.toml hatch_build.py app/version.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/it")'
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## Run the service on SQLite, on http://127.0.0.1:8000
+	@$(BIN)/rexecutor serve
+
+demo: install ## Watch real jobs run, for half a minute
+	@$(BIN)/rexecutor demo
+
+test: install ## Run the tests
+	$(BIN)/pytest
+
+check: install ## All that CI checks: format, lint, types, imports, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(MAKE) --no-print-directory test
+
+format: install ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: install ## Measure the speed
+	$(BIN)/python -m benchmarks
+
+openapi: install ## Write openapi/openapi.json anew
+	$(BIN)/rexecutor openapi --write
+
+# --no-header: the header would name the command with its paths. No option writes an index into the files.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS)
+
+lock: install ## Lock the requirements anew (LOCK_FLAGS=--upgrade for newer versions)
+	$(LOCK) --output-file requirements/base.txt pyproject.toml
+	$(LOCK) --output-file requirements/build.txt requirements/build.in
+	$(LOCK) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+
+clean: ## Remove .venv, caches and builds
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

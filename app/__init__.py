@@ -1,0 +1,1 @@
+"""rexecutor as a service: durable jobs over HTTP and WebSocket."""
