@@ -1,0 +1,1 @@
+"""SQL: the tables, and the statements of every operation, by database."""

@@ -1,0 +1,1 @@
+"""One package for each database, and the list of what differs between them."""

@@ -1,0 +1,104 @@
+"""The list of what differs between databases: all else in the store is written once."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ...domain.errors import BackendError
+from ...domain.instant import Instant
+from ...domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
+from ...domain.lifecycle import Acknowledgement
+from ...domain.status import JobStatus
+from ..claim import ClaimCall, Claimed, NewLease
+
+
+class DatabaseHeld(RuntimeError):
+    """Another server process has the database for itself."""
+
+
+class StoreRules(Struct, frozen=True, kw_only=True):
+    """What the service was set to, as far as it decides writes."""
+
+    owner: str
+    """This server process, unlike any other that ever was."""
+    require_fence: bool
+    payload_bytes: int
+
+
+class Dialect(Protocol):
+    """One database. Writes are durable when they return; what they mean for others is told to the effects listener."""
+
+    def hold(self) -> None:
+        """Claim the database for this process where only one may have it. Raises DatabaseHeld."""
+
+    async def start(self) -> None:
+        """Open connections; the schema is there."""
+
+    async def stop(self) -> None:
+        """Finish what was begun and close."""
+
+    def now(self) -> Instant:
+        """Return the database's now."""
+
+    def translate(self, error: Exception) -> BackendError | None:
+        """Return what a driver's error means, or None if it is not the driver's."""
+
+    # Hot writes.
+
+    async def insert(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
+        """Store jobs in order, all or none."""
+
+    async def claim(self, call: ClaimCall) -> Claimed:
+        """Hand the best due jobs to the places in line."""
+
+    async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+        """Apply acknowledgements in order, each with an outcome of its own."""
+
+    # Leases.
+
+    async def open_lease(self, lease: NewLease) -> int:
+        """Open a lease; return its id."""
+
+    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> None:
+        """Let sessions hold on: (session, lease seconds, seconds since its last sign of life)."""
+
+    async def close_session(self, session: str) -> None:
+        """Note that a session has no connection; forget its lease if it holds nothing."""
+
+    async def renew_job(self, job_id: int, fence: int, *, seconds: float) -> LeaseRenewed | BackendError:
+        """Hold one job until ``seconds`` from now."""
+
+    async def rescue(self) -> int:
+        """Take jobs back from leases that have run out, a bounded number; return how many."""
+
+    # Administration.
+
+    async def rerun(self, job_id: int, *, force: bool) -> Ack | BackendError:
+        """Make a job due now."""
+
+    async def update(self, job_id: int, changes: JobChanges, if_match: frozenset[int] | None) -> Job | BackendError:
+        """Change a job; return it."""
+
+    async def delete(self, ids: Sequence[int], status: JobStatus, earliest: Instant, latest: Instant) -> int:
+        """Delete those jobs that still have the status and are still scheduled in the range; return how many."""
+
+    # Reads.
+
+    def reading(self, *, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Open a read-only transaction with one view of the data; after ``seconds`` it raises QueryTooComplex."""
+
+    async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
+        """Return the earliest ``scheduled_at`` among the due jobs of an executor."""
+
+    def is_one_of(self, column: ColumnElement[int], values: Sequence[int]) -> ColumnElement[bool]:
+        """Return the condition that a column's value is one of many."""
+
+    def has_all_tags(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
+        """Return the condition that a list of tags has all of these."""
+
+    def has_one_tag(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
+        """Return the condition that a list of tags has one of these."""

@@ -1,0 +1,212 @@
+"""The SQLite dialect: one writer's thread with group commit, readers beside it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import ColumnElement, event, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from ....domain.errors import BackendError, DatabaseUnavailable, InsufficientStorage, QueryTooComplex
+from ....domain.instant import Instant
+from ....domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
+from ....domain.lifecycle import Acknowledgement
+from ....domain.status import JobStatus
+from ...claim import ClaimCall, Claimed, NewLease
+from ...effects import EffectsListener
+from ...group_commit import GroupCommit
+from ..base import StoreRules
+from .acknowledge import acknowledge
+from .administration import Deletion, Rerun, Update, delete_jobs, rerun_jobs, update_jobs
+from .claim import SELECT_LEVELS, claim_jobs, open_leases
+from .connection import READER_PRAGMAS, open_writer
+from .file_lock import FileLock
+from .insert import insert_jobs
+from .leases import (
+    JobLease,
+    SessionAlive,
+    close_sessions,
+    disconnect_all,
+    renew_jobs,
+    renew_sessions,
+    rescue_jobs,
+)
+from .transaction import SqliteTransaction, database_now
+from .writer import SqliteWriter
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_READERS = 4
+_SQLITE_FULL = 13
+
+
+class SqliteDialect:
+    """Fits :class:`~app.store.dialects.base.Dialect` over one file."""
+
+    def __init__(self, path: Path, rules: StoreRules, committed: EffectsListener) -> None:
+        """Serve ``path``, whose schema is at head; ``committed`` hears of each committed transaction's effects."""
+        self._path = path
+        self._rules = rules
+        self._committed = committed
+        self._lock: FileLock | None = None
+        self._writer: SqliteWriter
+        self._commit: GroupCommit[SqliteTransaction]
+        self._readers: AsyncEngine
+
+    def hold(self) -> None:
+        """Take the file's lock. Raises DatabaseHeld."""
+        self._lock = FileLock(self._path)
+
+    async def start(self) -> None:
+        """Open the writer and the readers."""
+        self._writer = SqliteWriter(open_writer(self._path), self._rules, self._committed)
+        self._commit = GroupCommit(self._writer)
+        self._readers = _open_readers(self._path)
+        await self._commit.submit(disconnect_all, [None])
+
+    async def stop(self) -> None:
+        """Close readers first: the writer's close checkpoints, and nobody else ever does."""
+        await self._readers.dispose()
+        await self._writer.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def now(self) -> Instant:
+        """Return the process's clock."""
+        return database_now()
+
+    def translate(self, error: Exception) -> BackendError | None:
+        """Tell a full disk from a database that is away."""
+        if isinstance(error, DBAPIError):
+            error = error.orig if isinstance(error.orig, Exception) else error
+        if not isinstance(error, sqlite3.Error):
+            return None
+        if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL:
+            return InsufficientStorage("the disk is full")
+        return DatabaseUnavailable("the database did not answer")
+
+    async def insert(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
+        """Store jobs in order, all or none."""
+        return await self._commit.submit(insert_jobs, jobs)
+
+    async def claim(self, call: ClaimCall) -> Claimed:
+        """Hand the best due jobs to the places in line."""
+        return await self._one(claim_jobs, call)
+
+    async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+        """Apply acknowledgements in order, each with an outcome of its own."""
+        return await self._commit.submit(acknowledge, calls)
+
+    async def open_lease(self, lease: NewLease) -> int:
+        """Open a lease; return its id."""
+        return await self._one(open_leases, lease)
+
+    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> None:
+        """Let sessions hold on from their last sign of life."""
+        await self._commit.submit(renew_sessions, [SessionAlive(*session) for session in sessions])
+
+    async def close_session(self, session: str) -> None:
+        """Note that a session has no connection."""
+        await self._one(close_sessions, session)
+
+    async def renew_job(self, job_id: int, fence: int, *, seconds: float) -> LeaseRenewed | BackendError:
+        """Hold one job until ``seconds`` from now."""
+        return await self._one(renew_jobs, JobLease(job_id, fence, seconds))
+
+    async def rescue(self) -> int:
+        """Take jobs back from leases that have run out."""
+        return await self._one(rescue_jobs, None)
+
+    async def rerun(self, job_id: int, *, force: bool) -> Ack | BackendError:
+        """Make a job due now."""
+        return await self._one(rerun_jobs, Rerun(job_id, force))
+
+    async def update(self, job_id: int, changes: JobChanges, if_match: frozenset[int] | None) -> Job | BackendError:
+        """Change a job; return it."""
+        return await self._one(update_jobs, Update(job_id, changes, if_match))
+
+    async def delete(self, ids: Sequence[int], status: JobStatus, earliest: Instant, latest: Instant) -> int:
+        """Delete those jobs that still are what was searched for."""
+        return await self._one(delete_jobs, Deletion(ids, status, earliest, latest))
+
+    @asynccontextmanager
+    async def reading(self, *, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """Read with one view of the data; a statement still running after ``seconds`` is interrupted."""
+        async with self._readers.connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            expired = False
+
+            def expire() -> None:
+                nonlocal expired
+                expired = True
+                # Safe from another thread, and the only way to end a statement that runs.
+                driver._conn.interrupt()  # noqa: SLF001
+
+            timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, expire)
+            try:
+                await connection.exec_driver_sql("BEGIN")
+                yield connection
+            except DBAPIError as error:
+                if expired:
+                    raise QueryTooComplex(f"the query took longer than {seconds} s") from error
+                raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
+        """Return the earliest due time: the least of each priority's first, by the index jobs_ready."""
+        rows = await connection.execute(text(SELECT_LEVELS), {"executor": executor})
+        oldest = min((first_at for _, first_at in rows), default=None)
+        return oldest if oldest is not None and oldest <= self.now() else None
+
+    def is_one_of(self, column: ColumnElement[int], values: Sequence[int]) -> ColumnElement[bool]:
+        """Pass the values as one JSON parameter: SQLite bounds how many there may be."""
+        return column.in_(select(_each(values)))
+
+    def has_all_tags(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
+        """Require that no wanted tag is missing from the job's."""
+        wanted = _each(tags)
+        return ~select(wanted).where(wanted.not_in(select(_each_of(column)))).exists()
+
+    def has_one_tag(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
+        """Require that one of the job's tags is wanted."""
+        own = _each_of(column)
+        return select(own).where(own.in_(select(_each(tags)))).exists()
+
+    async def _one(self, run: Callable[[SqliteTransaction, list[Item]], list[Result]], item: Item) -> Result:
+        (result,) = await self._commit.submit(run, [item])
+        return result
+
+
+def _open_readers(path: Path) -> AsyncEngine:
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}", poolclass=AsyncAdaptedQueuePool, pool_size=_READERS, max_overflow=0
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in READER_PRAGMAS:
+            cursor.execute(pragma)
+        cursor.close()
+
+    return engine
+
+
+def _each(values: Sequence[Any]) -> ColumnElement[Any]:
+    return _each_of(literal(msgspec.json.encode(list(values)).decode()))
+
+
+def _each_of(array: ColumnElement[str]) -> ColumnElement[Any]:
+    """Return the column of values of a JSON array."""
+    return func.json_each(array).table_valued("value").c.value

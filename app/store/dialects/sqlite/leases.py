@@ -1,0 +1,124 @@
+"""Leases on SQLite: renewed by session, closed when nothing is held, rescued when they have run out."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from msgspec import Struct
+
+from ....domain.errors import BackendError, JobNotFound, StaleFence
+from ....domain.instant import Instant
+from ....domain.job import LeaseRenewed
+from ....domain.lifecycle import lose
+from ....domain.status import JobStatus
+from ...claim import NewLease
+from .claim import open_leases
+from .rows import SELECT_STATES_BY_LEASE, collect_effects, select_states, state_of, write_states
+from .transaction import SqliteTransaction
+
+RESCUE_BATCH = 500
+
+_RENEW_SESSION = "UPDATE leases SET expires_at = max(expires_at, ?) WHERE session = ?"
+_CLOSE_IDLE = """
+DELETE FROM leases WHERE session = ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
+"""
+_DISCONNECT = "UPDATE leases SET connected = 0 WHERE session = ?"
+SELECT_EXPIRED = "SELECT id FROM leases WHERE expires_at <= ? ORDER BY expires_at LIMIT 100"
+_SELECT_LEASE = "SELECT session, executor, worker, connected, expires_at FROM leases WHERE id = ?"
+_MOVE_JOB = "UPDATE jobs SET lease_id = ? WHERE id = ?"
+
+
+class SessionAlive(Struct, frozen=True):
+    """A session showed life this many seconds ago."""
+
+    session: str
+    lease_seconds: float
+    seconds_ago: float
+
+
+class JobLease(Struct, frozen=True):
+    """A wish to hold one job until ``seconds`` from now."""
+
+    job_id: int
+    fence: int
+    seconds: float
+
+
+def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[None]:
+    """Let each session's leases run on from its last sign of life; never shortens one."""
+    rows = [
+        (transaction.now + int((alive.lease_seconds - alive.seconds_ago) * 1_000_000), alive.session)
+        for alive in sessions
+    ]
+    transaction.connection.executemany(_RENEW_SESSION, rows)
+    return [None] * len(rows)
+
+
+def close_sessions(transaction: SqliteTransaction, sessions: Sequence[str]) -> list[None]:
+    """Forget leases that hold nothing; the others run on without a connection."""
+    for session in sessions:
+        transaction.connection.execute(_CLOSE_IDLE, (session,))
+        transaction.connection.execute(_DISCONNECT, (session,))
+    return [None] * len(sessions)
+
+
+def renew_jobs(transaction: SqliteTransaction, wishes: Sequence[JobLease]) -> list[LeaseRenewed | BackendError]:
+    """Hold single jobs longer, each under its fence."""
+    states = select_states(transaction, {wish.job_id for wish in wishes})
+    renewed: list[LeaseRenewed | BackendError] = []
+    for wish in wishes:
+        state = states.get(wish.job_id)
+        if state is None:
+            renewed.append(JobNotFound(wish.job_id))
+        elif state.status is not JobStatus.EXECUTING or state.fence != wish.fence or state.lease_id is None:
+            renewed.append(StaleFence(wish.job_id, state.status))
+        else:
+            renewed.append(LeaseRenewed(wish.job_id, _renew_job(transaction, wish, state.lease_id)))
+    return renewed
+
+
+def rescue_jobs(transaction: SqliteTransaction, rounds: Sequence[None]) -> list[int]:
+    """Take jobs back from expired leases, a bounded number a round; return how many in each."""
+    return [_rescue(transaction) for _ in rounds]
+
+
+def disconnect_all(transaction: SqliteTransaction, calls: Sequence[None]) -> list[None]:
+    """Note that no session is connected: this process, the only one, has just started."""
+    transaction.connection.execute("UPDATE leases SET connected = 0")
+    return [None] * len(calls)
+
+
+def _renew_job(transaction: SqliteTransaction, wish: JobLease, lease_id: int) -> Instant:
+    """Renew the session that streams the job, or give the job a lease of its own.
+
+    A lease of its own lets one of several claimed jobs be held longer, or not so long. A streamed job's lease is its
+    session's, which this never shortens.
+    """
+    session, executor, worker, connected, expires_at = transaction.connection.execute(
+        _SELECT_LEASE, (lease_id,)
+    ).fetchone()
+    wanted = transaction.now + int(wish.seconds * 1_000_000)
+    if connected:
+        transaction.connection.execute(_RENEW_SESSION, (wanted, session))
+        return max(wanted, cast(int, expires_at))
+    lease = NewLease(session=session, executor=executor, worker=worker, seconds=wish.seconds, connected=False)
+    (own_lease,) = open_leases(transaction, [lease])
+    transaction.connection.execute(_MOVE_JOB, (own_lease, wish.job_id))
+    return wanted
+
+
+def _rescue(transaction: SqliteTransaction) -> int:
+    rescued = 0
+    expired = transaction.connection.execute(SELECT_EXPIRED, (transaction.now,)).fetchall()
+    for (lease_id,) in expired:
+        room = RESCUE_BATCH - rescued
+        rows = transaction.connection.execute(SELECT_STATES_BY_LEASE, (lease_id, room)).fetchall()
+        states = [state_of(row) for row in rows]
+        for state in states:
+            lose(state, transaction.now)
+            collect_effects(transaction, state, JobStatus.EXECUTING)
+        write_states(transaction, states)
+        rescued += len(states)
+        if len(states) == room:
+            break
+        transaction.connection.execute("DELETE FROM leases WHERE id = ?", (lease_id,))
+    return rescued

@@ -1,0 +1,155 @@
+"""Rows of the job table to jobs and states, and back."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from ....domain.job import Job, JobError
+from ....domain.json_text import JsonText
+from ....domain.lifecycle import JobState
+from ....domain.limits import MAX_ERRORS_KEPT
+from ....domain.status import JobStatus
+from .transaction import SqliteTransaction
+
+STATUS = {status.value: status for status in JobStatus}
+
+JOB_COLUMNS = """
+jobs.id, jobs.executor, jobs.status, jobs.data, jobs.metadata, jobs.attempt, jobs.max_attempts, jobs.priority,
+jobs.tags, jobs.error_count, jobs.inserted_at, jobs.scheduled_at, jobs.attempted_at, jobs.finished_at,
+jobs.attempted_by, jobs.uniqueness_key, jobs.fence, jobs.version
+"""
+
+SELECT_STATES = """
+SELECT id, executor, status, priority, scheduled_at, attempt, max_attempts, fence, version, lease_id, refunded,
+       finished_at, acknowledged_fence, acknowledged_operation, error_count
+FROM jobs WHERE {condition}
+"""
+SELECT_STATES_BY_ID = SELECT_STATES.format(condition="id IN (SELECT value FROM json_each(?))")
+SELECT_STATES_BY_LEASE = SELECT_STATES.format(condition="lease_id = ? ORDER BY id LIMIT ?")
+
+_UPDATE_STATE = """
+UPDATE jobs SET status = ?, priority = ?, scheduled_at = ?, attempt = ?, max_attempts = ?, fence = ?, version = ?,
+                lease_id = ?, refunded = ?, finished_at = ?, acknowledged_fence = ?, acknowledged_operation = ?,
+                error_count = ?
+WHERE id = ?
+"""
+_INSERT_ERROR = """
+INSERT INTO job_errors (job_id, number, attempt, error_type, details, recorded_at) VALUES (?, ?, ?, ?, ?, ?)
+"""
+# The first error and the last 49 are kept.
+_FORGET_ERRORS = f"DELETE FROM job_errors WHERE job_id = ? AND number > 1 AND number <= ? - {MAX_ERRORS_KEPT - 1}"
+_SELECT_ERRORS = """
+SELECT attempt, error_type, details, recorded_at FROM job_errors WHERE job_id = ? AND number > ? ORDER BY number
+"""
+
+
+def select_states(transaction: SqliteTransaction, ids: Iterable[int]) -> dict[int, JobState]:
+    """Load the states of the jobs that exist."""
+    rows = transaction.connection.execute(SELECT_STATES_BY_ID, (msgspec.json.encode(list(ids)).decode(),))
+    return {row[0]: state_of(row) for row in rows}
+
+
+def state_of(row: Sequence[Any]) -> JobState:
+    """Make a state of a row of ``SELECT_STATES``."""
+    return JobState(
+        id=row[0],
+        executor=row[1],
+        status=STATUS[row[2]],
+        priority=row[3],
+        scheduled_at=row[4],
+        attempt=row[5],
+        max_attempts=row[6],
+        fence=row[7],
+        version=row[8],
+        lease_id=row[9],
+        refunded=bool(row[10]),
+        finished_at=row[11],
+        acknowledged_fence=row[12],
+        acknowledged_operation=row[13],
+        error_count=row[14],
+    )
+
+
+def write_states(transaction: SqliteTransaction, states: Sequence[JobState]) -> None:
+    """Write changed states back, with the errors that were recorded."""
+    transaction.connection.executemany(
+        _UPDATE_STATE,
+        [
+            (
+                state.status,
+                state.priority,
+                state.scheduled_at,
+                state.attempt,
+                state.max_attempts,
+                state.fence,
+                state.version,
+                state.lease_id,
+                state.refunded,
+                state.finished_at,
+                state.acknowledged_fence,
+                state.acknowledged_operation,
+                state.error_count,
+                state.id,
+            )
+            for state in states
+        ],
+    )
+    for state in states:
+        if state.new_errors:
+            _append_errors(transaction, state)
+
+
+def collect_effects(transaction: SqliteTransaction, state: JobState, before: JobStatus) -> None:
+    """Note what a changed state means for the counts, for its worker and for who waits for work."""
+    transaction.count_move(state.executor, before, state.status)
+    if state.settlement is not None:
+        transaction.effects.settled.append(state.settlement)
+        state.settlement = None
+    if state.is_ready:
+        transaction.effects.add_ready(state.executor, state.scheduled_at)
+
+
+def select_errors(connection: sqlite3.Connection, job_id: int, *, after: int = 0) -> list[JobError]:
+    """Return the recorded errors whose number is greater than ``after``, oldest first."""
+    return [JobError(*row) for row in connection.execute(_SELECT_ERRORS, (job_id, after))]
+
+
+def job_of(row: Sequence[Any], errors: list[JobError], lease_expires_at: int | None) -> Job:
+    """Make a job of a row of ``JOB_COLUMNS``."""
+    return Job(
+        id=row[0],
+        executor=row[1],
+        status=STATUS[row[2]],
+        data=row[3],
+        metadata=row[4],
+        attempt=row[5],
+        max_attempts=row[6],
+        priority=row[7],
+        tags=row[8],
+        errors=errors,
+        error_count=row[9],
+        inserted_at=row[10],
+        scheduled_at=row[11],
+        attempted_at=row[12],
+        finished_at=row[13],
+        attempted_by=row[14],
+        uniqueness_key=None if row[15] is None else JsonText(row[15]),
+        fence=row[16],
+        lease_expires_at=lease_expires_at,
+        version=row[17],
+    )
+
+
+def _append_errors(transaction: SqliteTransaction, state: JobState) -> None:
+    first_number = state.error_count - len(state.new_errors) + 1
+    transaction.connection.executemany(
+        _INSERT_ERROR,
+        [
+            (state.id, first_number + index, error.attempt, error.error_type, error.details, error.recorded_at)
+            for index, error in enumerate(state.new_errors)
+        ],
+    )
+    if state.error_count > MAX_ERRORS_KEPT:
+        transaction.connection.execute(_FORGET_ERRORS, (state.id, state.error_count))

@@ -1,0 +1,26 @@
+"""What a committed transaction means for those who wait."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ..domain.instant import Instant
+from ..domain.lifecycle import Settlement
+
+
+class Effects(Struct):
+    """Collected while a transaction runs, told once it is durable."""
+
+    ready: dict[str, Instant] = {}
+    """For each executor the earliest time at which a job became ready to run."""
+    settled: list[Settlement] = []
+
+    def add_ready(self, executor: str, at: Instant) -> None:
+        """Note that a job of the executor waits for this instant."""
+        known = self.ready.get(executor)
+        if known is None or at < known:
+            self.ready[executor] = at
+
+
+EffectsListener: TypeAlias = Callable[[Effects], None]

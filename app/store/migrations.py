@@ -1,0 +1,55 @@
+"""The schema's revisions: where they are, where a database stands, and how it gets to head."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, make_url
+
+from .tables import metadata
+
+_PACKAGE = Path(__file__).parents[1]
+# In the wheel the scripts lie inside the package, in a checkout beside it.
+_SCRIPTS = next(path for path in (_PACKAGE / "alembic", _PACKAGE.parent / "alembic") if (path / "env.py").exists())
+
+
+def head() -> str:
+    """Return the revision that this version of the service works with."""
+    return cast(str, ScriptDirectory(str(_SCRIPTS)).get_current_head())
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring a database to a revision, creating it if need be."""
+    _run(url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Bring a database back to an earlier revision."""
+    _run(url, lambda config: command.downgrade(config, revision))
+
+
+def check(url: str) -> None:
+    """Raise alembic's error when the tables and the database's schema differ."""
+    _run(url, command.check)
+
+
+def current(connection: Connection) -> str | None:
+    """Return the revision that a database stands at, None when it is empty."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _run(url: str, action: Callable[[Config], object]) -> None:
+    engine = create_engine(make_url(url))
+    try:
+        with engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(_SCRIPTS))
+            config.attributes["connection"] = connection
+            config.attributes["metadata"] = metadata
+            action(config)
+    finally:
+        engine.dispose()
