@@ -1,0 +1,1 @@
+"""The contract, and its implementation over a store."""

@@ -1,0 +1,77 @@
+"""What the service offers beyond the seed's trait."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..domain.errors import BackendError
+from ..domain.job import Ack, EnqueuableJob, Enqueued, ExecutorSummary, Job, LeaseRenewed
+from ..domain.lifecycle import Acknowledgement
+from .contract import Backend
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """Whether this server can do its work."""
+
+    database: bool
+    schema_at_head: bool
+    dead_loops: tuple[str, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all is well."""
+        return self.database and self.schema_at_head and not self.dead_loops
+
+
+class Extensions(Protocol):
+    """Operations without a counterpart in the trait."""
+
+    async def enqueue_many(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
+        """Store all of the jobs or none; the results stand in their order, and later jobs see earlier ones."""
+
+    async def get_job(self, job_id: int) -> Job:
+        """Return a job. Raises JobNotFound."""
+
+    async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+        """Apply many acknowledgements in order, each with an outcome of its own, durable when this returns."""
+
+    async def release_job(self, job_id: int, *, fence: int) -> Ack:
+        """Give a job back that was not started: its attempt does not count."""
+
+    async def renew_lease(self, job_id: int, *, fence: int, lease: timedelta | None = None) -> LeaseRenewed:
+        """Let the job be held for ``lease`` from now, the service's default if None.
+
+        Raises JobNotFound, StaleFence.
+        """
+
+    async def claim_jobs(
+        self,
+        executor: str,
+        *,
+        limit: int = 1,
+        wait: timedelta = timedelta(0),
+        worker: str | None = None,
+        lease: timedelta | None = None,
+    ) -> list[Job]:
+        """Claim up to ``limit`` jobs as soon as there is one, waiting at most ``wait``; no connection renews the lease.
+
+        When cancelled, what was claimed goes back, refunded.
+        """
+
+    async def give_back(self, jobs: Sequence[Job]) -> None:
+        """Release jobs that never reached their worker."""
+
+    async def list_executors(self) -> list[ExecutorSummary]:
+        """Return each executor that has jobs or connections, by name."""
+
+    async def rescue(self) -> int:
+        """Take jobs back whose leases have run out; return how many."""
+
+    async def health(self) -> Health:
+        """Ask the database, and look after the loops."""
+
+
+class Service(Backend, Extensions, Protocol):
+    """All that the wire may call."""

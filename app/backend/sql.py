@@ -1,0 +1,188 @@
+"""The contract over a SQL store and the delivery of this process."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TypeVar
+
+from ..delivery.registry import Registry
+from ..domain.errors import BackendError
+from ..domain.instant import RunAt
+from ..domain.job import (
+    Ack,
+    EnqueuableJob,
+    Enqueued,
+    ExecutionError,
+    ExecutorSummary,
+    Job,
+    JobChanges,
+    LeaseRenewed,
+    Page,
+)
+from ..domain.lifecycle import Acknowledgement, Operation
+from ..domain.pruning import PruneSpec
+from ..domain.query import Query
+from ..store import counts, health, prune, search
+from ..store.dialects.base import Dialect
+from .contract import Subscription
+from .extensions import Health, Service
+from .operation import operation
+
+Result = TypeVar("Result")
+
+
+class SqlBackend:
+    """Fits :class:`~app.backend.extensions.Service`. The SQL stands in the store, the waiting in delivery."""
+
+    def __init__(self, dialect: Dialect, registry: Registry, *, lease_seconds: float, schema_head: str) -> None:
+        """Serve a started dialect."""
+        self._dialect = dialect
+        self._registry = registry
+        self._lease_seconds = lease_seconds
+        self._schema_head = schema_head
+        self.loops: list[Callable[[], Sequence[str]]] = [lambda: registry.dead_loops]
+        """Each tells which of its loops are dead."""
+
+    # The trait.
+
+    async def subscribe_ready_jobs(
+        self, executor: str, *, worker: str | None = None, prefetch: int = 0, resume: str | None = None
+    ) -> Subscription:
+        """Join the line for an executor's ready jobs."""
+        with self._operation():
+            return await self._registry.subscribe(executor, worker=worker, prefetch=prefetch, resume=resume)
+
+    async def enqueue(self, job: EnqueuableJob) -> Enqueued:
+        """Store a job, or find its duplicate."""
+        with self._operation():
+            return (await self._dialect.insert([job]))[0]
+
+    async def mark_job_complete(self, job_id: int, *, fence: int | None = None) -> Ack:
+        """Mark a job as completed."""
+        return await self._mark(Acknowledgement(operation=Operation.COMPLETE, job_id=job_id, fence=fence))
+
+    async def mark_job_retryable(
+        self, job_id: int, next_scheduled_at: RunAt, error: ExecutionError, *, fence: int | None = None
+    ) -> Ack:
+        """Record the error and run the job again."""
+        return await self._mark(
+            Acknowledgement(
+                operation=Operation.RETRY, job_id=job_id, fence=fence, run_at=next_scheduled_at, error=error
+            )
+        )
+
+    async def mark_job_discarded(self, job_id: int, error: ExecutionError, *, fence: int | None = None) -> Ack:
+        """Record the error and give the job up."""
+        return await self._mark(Acknowledgement(operation=Operation.DISCARD, job_id=job_id, fence=fence, error=error))
+
+    async def mark_job_cancelled(self, job_id: int, error: ExecutionError, *, fence: int | None = None) -> Ack:
+        """Record the error and cancel the job."""
+        return await self._mark(Acknowledgement(operation=Operation.CANCEL, job_id=job_id, fence=fence, error=error))
+
+    async def mark_job_snoozed(self, job_id: int, next_scheduled_at: RunAt, *, fence: int | None = None) -> Ack:
+        """Run the job at the given time instead."""
+        return await self._mark(
+            Acknowledgement(operation=Operation.SNOOZE, job_id=job_id, fence=fence, run_at=next_scheduled_at)
+        )
+
+    async def prune_jobs(self, spec: PruneSpec, *, dry_run: bool = False) -> int:
+        """Delete the jobs that the spec names."""
+        with self._operation():
+            return await prune.prune(self._dialect, spec, dry_run=dry_run)
+
+    async def rerun_job(self, job_id: int, *, force: bool = False) -> Ack:
+        """Make a job due now."""
+        with self._operation():
+            return _outcome(await self._dialect.rerun(job_id, force=force))
+
+    async def update_job(self, job_id: int, changes: JobChanges, *, if_match: frozenset[int] | None = None) -> Job:
+        """Change members of a job."""
+        with self._operation():
+            return _outcome(await self._dialect.update(job_id, changes, if_match))
+
+    async def query(self, query: Query, *, limit: int = 100, before: int | None = None) -> Page:
+        """Return the jobs that match."""
+        with self._operation():
+            return await search.search(self._dialect, query, limit=limit, before=before)
+
+    # The extensions.
+
+    async def enqueue_many(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
+        """Store all of the jobs or none."""
+        with self._operation():
+            return await self._dialect.insert(jobs) if jobs else []
+
+    async def get_job(self, job_id: int) -> Job:
+        """Return a job."""
+        with self._operation():
+            return await search.get_job(self._dialect, job_id)
+
+    async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+        """Apply many acknowledgements in order."""
+        with self._operation():
+            return await self._dialect.acknowledge(calls)
+
+    async def release_job(self, job_id: int, *, fence: int) -> Ack:
+        """Give a job back that was not started."""
+        return await self._mark(Acknowledgement(operation=Operation.RELEASE, job_id=job_id, fence=fence))
+
+    async def renew_lease(self, job_id: int, *, fence: int, lease: timedelta | None = None) -> LeaseRenewed:
+        """Let the job be held longer."""
+        with self._operation():
+            seconds = self._lease_seconds if lease is None else lease.total_seconds()
+            return _outcome(await self._dialect.renew_job(job_id, fence, seconds=seconds))
+
+    async def claim_jobs(
+        self,
+        executor: str,
+        *,
+        limit: int = 1,
+        wait: timedelta = timedelta(0),
+        worker: str | None = None,
+        lease: timedelta | None = None,
+    ) -> list[Job]:
+        """Claim jobs as soon as there is one."""
+        with self._operation():
+            return await self._registry.poll(executor, limit=limit, wait=wait, worker=worker, lease=lease)
+
+    async def give_back(self, jobs: Sequence[Job]) -> None:
+        """Release jobs that never reached their worker."""
+        with self._operation():
+            self._registry.give_back(jobs)
+
+    async def list_executors(self) -> list[ExecutorSummary]:
+        """Return each executor that has jobs or connections."""
+        with self._operation():
+            return await counts.list_executors(self._dialect)
+
+    async def rescue(self) -> int:
+        """Take jobs back whose leases have run out."""
+        with self._operation():
+            return await self._dialect.rescue()
+
+    async def health(self) -> Health:
+        """Ask the database, and look after the loops."""
+        revision = await health.schema_revision(self._dialect)
+        return Health(
+            database=revision is not None,
+            schema_at_head=revision == self._schema_head,
+            dead_loops=tuple(name for loops in self.loops for name in loops()),
+        )
+
+    async def _mark(self, call: Acknowledgement) -> Ack:
+        with self._operation():
+            return _outcome((await self._dialect.acknowledge([call]))[0])
+
+    def _operation(self) -> AbstractContextManager[None]:
+        return operation(self._dialect.translate)
+
+
+def _outcome(outcome: Result | BackendError) -> Result:
+    if isinstance(outcome, BackendError):
+        raise outcome
+    return outcome
+
+
+def _fits(backend: SqlBackend) -> Service:
+    """Let the type checker see that the backend fits the contract."""
+    return backend

@@ -1,0 +1,1 @@
+"""When ready jobs are handed out, and to whom."""

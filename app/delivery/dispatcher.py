@@ -1,0 +1,112 @@
+"""One loop an executor: wait, claim what there is credit for, hand out, give back what nobody takes any more."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ..domain.instant import Instant
+from ..domain.job import Job
+from ..observability.logging import get_logger
+from ..observability.loops import GuardedLoop, LoopEnded
+from ..store.claim import ClaimCall, Demand
+from ..store.dialects.base import Dialect
+from .place import Place
+from .wakeup import Wakeup
+
+MAX_JOBS_A_CLAIM = 1_000
+"""Bounds a claim's transaction, in which others wait."""
+
+_log = get_logger()
+
+
+class Dispatcher:
+    """Hands out an executor's ready jobs, best first, to the place that has gone longest without one."""
+
+    def __init__(
+        self,
+        executor: str,
+        dialect: Dialect,
+        *,
+        fallback_seconds: float,
+        give_back: Callable[[Sequence[Job]], None],
+        emptied: Callable[[], object],
+    ) -> None:
+        """Serve one executor; it sleeps for ``fallback_seconds`` at most while there is demand.
+
+        The loop ends when nobody stands in line, and calls ``emptied`` in the same turn.
+        """
+        self.executor = executor
+        self.loop = GuardedLoop(f"dispatcher:{executor}", self._round)
+        self._dialect = dialect
+        self._give_back = give_back
+        self._emptied = emptied
+        self._wakeup = Wakeup(dialect.now, fallback_seconds)
+        self._line: deque[Place] = deque()
+        """Who has gone longest without a job stands first."""
+
+    def join(self, place: Place) -> None:
+        """Let a place stand at the end of the line."""
+        self._line.append(place)
+        self.demand_changed()
+
+    def leave(self, place: Place) -> None:
+        """Take a place out of the line."""
+        if place in self._line:
+            self._line.remove(place)
+        self._wakeup.wake()
+
+    def close(self) -> None:
+        """Send everybody away; the loop ends after the claim that is under way."""
+        self._line.clear()
+        self._wakeup.wake()
+
+    def wake_at(self, instant: Instant) -> None:
+        """Hear that a job waits for this instant: a hint, which may be wrong or lost."""
+        self._wakeup.wake_at(instant)
+
+    def demand_changed(self) -> None:
+        """Hear that somebody may want jobs."""
+        self._wakeup.wake()
+
+    async def _round(self) -> None:
+        if not self._line:
+            self._emptied()
+            raise LoopEnded
+        demands, reserved = self._reserve()
+        if not demands:
+            await self._wakeup.sleep(None)
+            return
+        try:
+            claimed = await self._dialect.claim(ClaimCall(self.executor, demands))
+        except Exception as error:
+            for place, credits, token in reserved:
+                place.refuse(error, reserved=credits, token=token)
+            raise
+        self._hand_out(claimed.jobs, reserved)
+        wanted = sum(credits for _, credits, _ in reserved)
+        if sum(map(len, claimed.jobs)) < wanted:
+            await self._wakeup.sleep(claimed.next_due_at)
+
+    def _reserve(self) -> tuple[list[Demand], list[tuple[Place, int, int]]]:
+        """Set aside the credits of the line for one claim."""
+        room = MAX_JOBS_A_CLAIM
+        demands: list[Demand] = []
+        reserved: list[tuple[Place, int, int]] = []
+        for place in self._line:
+            credits = min(place.credits, room)
+            if credits > 0:
+                room -= credits
+                demands.append(Demand(place.lease, place.worker, credits))
+                reserved.append((place, credits, place.reserve(credits)))
+            if not room:
+                break
+        return demands, reserved
+
+    def _hand_out(self, hands: Sequence[Sequence[Job]], reserved: Sequence[tuple[Place, int, int]]) -> None:
+        for jobs, (place, credits, token) in zip(hands, reserved, strict=True):
+            leftovers = place.give(jobs, reserved=credits, token=token)
+            if leftovers:
+                _log.info("jobs.given_back", executor=self.executor, count=len(leftovers))
+                self._give_back(leftovers)
+            elif jobs and place in self._line:
+                self._line.remove(place)
+                self._line.append(place)

@@ -1,0 +1,51 @@
+"""A claim by REST: one place in line for one answer."""
+
+import asyncio
+from collections.abc import Sequence
+
+from ..domain.job import Job
+from ..store.claim import NewLease
+
+
+class Poll:
+    """Wants up to ``credits`` jobs once; its lease is opened by the claim that brings some."""
+
+    def __init__(self, lease: NewLease, credits: int, *, once: bool) -> None:
+        """Stand in line for ``lease``; with ``once`` the first claim answers, even with no job."""
+        self.lease = lease
+        self.worker = lease.worker
+        self.credits = credits
+        self._once = once
+        self._answer: asyncio.Future[Sequence[Job]] = asyncio.get_running_loop().create_future()
+
+    async def answer(self, seconds: float | None) -> Sequence[Job]:
+        """Return jobs as soon as there is one; none once ``seconds`` have passed."""
+        await asyncio.wait([self._answer], timeout=seconds)
+        return self.withdraw()
+
+    def withdraw(self) -> Sequence[Job]:
+        """Want nothing any more; return the jobs that have arrived, what arrives later goes back."""
+        self.credits = 0
+        if not self._answer.done():
+            self._answer.set_result(())
+        return self._answer.result()
+
+    def reserve(self, credits: int) -> int:
+        """Set credits aside for a claim."""
+        self.credits -= credits
+        return 0
+
+    def give(self, jobs: Sequence[Job], *, reserved: int, token: int) -> Sequence[Job]:  # noqa: ARG002
+        """Take the jobs if there are any, unless the poll was withdrawn."""
+        if self._answer.done():
+            return jobs
+        if jobs or self._once:
+            self._answer.set_result(jobs)
+        else:
+            self.credits += reserved
+        return ()
+
+    def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002
+        """Fail as the claim did."""
+        if not self._answer.done():
+            self._answer.set_exception(error)

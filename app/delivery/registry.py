@@ -1,0 +1,192 @@
+"""The dispatchers by executor, started with the first place in line, ended after the last; and who has which lease."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from hashlib import sha256
+from secrets import token_urlsafe
+
+from uuid_utils import uuid7
+
+from ..domain.job import Job
+from ..domain.lifecycle import Acknowledgement, Operation
+from ..domain.stream import Hello
+from ..observability.logging import get_logger
+from ..observability.loops import GuardedLoop
+from ..store.claim import NewLease
+from ..store.dialects.base import Dialect
+from ..store.effects import Effects
+from .dispatcher import Dispatcher
+from .place import Place
+from .poll import Poll
+from .subscription import Subscription
+
+_STOP_SECONDS = 5.0
+
+_log = get_logger()
+
+
+class Registry:
+    """Who waits for jobs in this process. Hears of each committed transaction and tells those whom it concerns."""
+
+    def __init__(
+        self, dialect: Dialect, tasks: asyncio.TaskGroup, *, lease_seconds: float, fallback_seconds: float
+    ) -> None:
+        """Run loops in ``tasks`` until :meth:`stop`."""
+        self._dialect = dialect
+        self._tasks = tasks
+        self._lease_seconds = lease_seconds
+        self._fallback_seconds = fallback_seconds
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._by_lease: dict[int, Subscription] = {}
+        self._renewal = GuardedLoop("lease_renewal", self._renew_leases)
+        self._renewal_task = tasks.create_task(self._renewal.run())
+
+    @property
+    def dead_loops(self) -> list[str]:
+        """The names of the loops that do not do their work."""
+        loops = [self._renewal, *(dispatcher.loop for dispatcher in self._dispatchers.values())]
+        return [loop.name for loop in loops if loop.is_dead]
+
+    async def subscribe(
+        self,
+        executor: str,
+        *,
+        worker: str | None,
+        prefetch: int,
+        resume: str | None,  # noqa: ARG002
+    ) -> Subscription:
+        """Open a lease and stand in line with it."""
+        session = str(uuid7())
+        token = token_urlsafe(24)
+        name = worker or session
+        lease_id = await self._dialect.open_lease(
+            NewLease(
+                session=session,
+                executor=executor,
+                worker=name,
+                seconds=self._lease_seconds,
+                connected=True,
+                resume_hash=sha256(token.encode()).hexdigest(),
+            )
+        )
+        hello = Hello(
+            session=session, resume=token, resumed=False, held=[], credits=prefetch, lease_seconds=self._lease_seconds
+        )
+        subscription = Subscription(
+            hello=hello,
+            lease=lease_id,
+            worker=name,
+            prefetch=prefetch,
+            executor=executor,
+            demand_changed=lambda: self._demand_changed(executor),
+            give_back=self.give_back,
+            left=self._leave,
+        )
+        self._by_lease[lease_id] = subscription
+        self._join(executor, subscription)
+        return subscription
+
+    async def poll(
+        self, executor: str, *, limit: int, wait: timedelta, worker: str | None, lease: timedelta | None
+    ) -> list[Job]:
+        """Stand in line until there is one job, at most for ``wait``; when cancelled, what arrives goes back."""
+        session = str(uuid7())
+        seconds = self._lease_seconds if lease is None else lease.total_seconds()
+        new_lease = NewLease(
+            session=session, executor=executor, worker=worker or session, seconds=seconds, connected=False
+        )
+        wait_seconds = wait.total_seconds()
+        poll = Poll(new_lease, limit, once=not wait_seconds)
+        self._join(executor, poll)
+        try:
+            return list(await poll.answer(wait_seconds or None))
+        except asyncio.CancelledError:
+            self.give_back(poll.withdraw())
+            raise
+        finally:
+            self._dispatchers[executor].leave(poll)
+
+    def give_back(self, jobs: Sequence[Job]) -> None:
+        """Release jobs that never reached their worker, in a task of its own; if that fails their lease runs out."""
+        if jobs:
+            self._tasks.create_task(self._release(jobs))
+
+    def committed(self, effects: Effects) -> None:
+        """Hear what a transaction did: wake executors, settle jobs with those who held them."""
+        for executor, instant in effects.ready.items():
+            dispatcher = self._dispatchers.get(executor)
+            if dispatcher is not None:
+                dispatcher.wake_at(instant)
+        freed: set[str] = set()
+        for settlement in effects.settled:
+            subscription = self._by_lease.get(settlement.lease_id)
+            if subscription is not None and subscription.settled(settlement):
+                freed.add(subscription.executor)
+        for executor in freed:
+            self._demand_changed(executor)
+
+    async def stop(self) -> None:
+        """End all loops; a claim that is under way is finished first, and what it brings given back."""
+        self._renewal_task.cancel()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.close()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_STOP_SECONDS)
+        for task in self._running:
+            task.cancel()
+
+    def _join(self, executor: str, place: Place) -> None:
+        dispatcher = self._dispatchers.get(executor)
+        if dispatcher is None:
+            dispatcher = Dispatcher(
+                executor,
+                self._dialect,
+                fallback_seconds=self._fallback_seconds,
+                give_back=self.give_back,
+                emptied=lambda: self._dispatchers.pop(executor, None),
+            )
+            self._dispatchers[executor] = dispatcher
+            task = self._tasks.create_task(dispatcher.loop.run())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        dispatcher.join(place)
+
+    async def _leave(self, subscription: Subscription, unsent: Sequence[Job]) -> None:
+        """Take a subscription out of the line; its lease stays while it holds jobs, for a resume or for rescue."""
+        self._by_lease.pop(subscription.lease, None)
+        self._dispatchers[subscription.executor].leave(subscription)
+        if unsent:
+            await self._release(unsent)
+        await self._dialect.close_session(subscription.hello.session)
+
+    def _demand_changed(self, executor: str) -> None:
+        dispatcher = self._dispatchers.get(executor)
+        if dispatcher is not None:
+            dispatcher.demand_changed()
+
+    async def _release(self, jobs: Sequence[Job]) -> None:
+        calls = [Acknowledgement(operation=Operation.RELEASE, job_id=job.id, fence=job.fence) for job in jobs]
+        try:
+            await self._dialect.acknowledge(calls)
+        except Exception as error:  # noqa: BLE001 - the leases of these jobs run out, and rescue finds them
+            _log.error("jobs.give_back_failed", count=len(jobs), exc_info=error)
+
+    async def _renew_leases(self) -> None:
+        """Write the leases of the living: each at most every third of a lease, all in one statement."""
+        await asyncio.sleep(self._lease_seconds / 6)
+        now = asyncio.get_running_loop().time()
+        due = [
+            subscription
+            for subscription in self._by_lease.values()
+            if subscription.alive_at > subscription.renewed_at
+            and now - subscription.renewed_at >= self._lease_seconds / 3
+        ]
+        if not due:
+            return
+        await self._dialect.renew_sessions(
+            [(each.hello.session, self._lease_seconds, now - each.alive_at) for each in due]
+        )
+        for each in due:
+            each.renewed_at = now

@@ -1,0 +1,173 @@
+"""One connection's place in line: its credits, its held jobs, early revocations."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from ..domain.job import Job
+from ..domain.lifecycle import RevokeReason, Settlement
+from ..domain.limits import MAX_OPEN_CREDITS
+from ..domain.stream import Drain, Event, Hello, Revoke, Stopped, SubscriptionClosed
+
+
+class Subscription:
+    """A stream's place; fits the contract's ``Subscription``.
+
+    A credit is open, reserved for a claim that is under way, or spent on a job that is held. All methods but ``next``
+    and ``close`` return at once, so that between two awaits the numbers agree.
+    """
+
+    def __init__(
+        self,
+        *,
+        hello: Hello,
+        executor: str,
+        lease: int,
+        worker: str,
+        prefetch: int,
+        demand_changed: Callable[[], None],
+        give_back: Callable[[Sequence[Job]], None],
+        left: Callable[["Subscription", Sequence[Job]], Awaitable[None]],
+    ) -> None:
+        """Begin with ``prefetch`` credits; the callbacks lead to the dispatcher and the registry."""
+        self.hello = hello
+        self.executor = executor
+        self.lease = lease
+        self.worker = worker
+        self.credits = prefetch
+        self.alive_at = asyncio.get_running_loop().time()
+        self.renewed_at = self.alive_at
+        self._returns_credits = prefetch > 0
+        self._prefetch = prefetch
+        self._demand_changed = demand_changed
+        self._give_back = give_back
+        self._left = left
+        self._held: dict[int, int] = {}
+        """The fence of each job that is held here, sent or not."""
+        self._early: dict[tuple[int, int], RevokeReason | None] = {}
+        """Jobs that were taken away before the claim that brings them was heard of."""
+        self._claims = 0
+        self._stops = 0
+        self._closed = False
+        self._events: list[Event] = []
+        self._arrived = asyncio.Event()
+
+    # What the subscriber does.
+
+    async def next(self) -> list[Event]:
+        """Wait for events and return all there are, in the order in which they must be sent."""
+        while not self._events:
+            if self._closed:
+                raise SubscriptionClosed
+            self._arrived.clear()
+            await self._arrived.wait()
+        events, self._events = self._events, []
+        return events
+
+    def request(self, credits: int) -> None:
+        """Add credits, 10,000 open at most; resumes their return after a stop."""
+        self.credits = min(self.credits + credits, MAX_OPEN_CREDITS)
+        self._returns_credits = self._prefetch > 0
+        self._demand_changed()
+
+    def stop(self, reference: str | None = None) -> None:
+        """Take all open credits and their return; what was not sent yet goes back."""
+        self.credits = 0
+        self._returns_credits = False
+        self._stops += 1
+        unsent = self._take_unsent()
+        self._put(Stopped(reference))
+        if unsent:
+            self._give_back(unsent)
+
+    def alive(self) -> None:
+        """Note a sign of life."""
+        self.alive_at = asyncio.get_running_loop().time()
+
+    async def close(self) -> None:
+        """Leave the line; what was not sent goes back, what was sent stays leased."""
+        if self._closed:
+            return
+        self._closed = True
+        self.credits = 0
+        self._arrived.set()
+        await self._left(self, self._take_unsent())
+
+    async def __aiter__(self) -> AsyncIterator[Job]:
+        """Give jobs one by one, each asked for when it is wanted."""
+        wanted = False
+        while True:
+            if not wanted:
+                self.request(1)
+            wanted = True
+            for event in await self.next():
+                if isinstance(event, Job):
+                    yield event
+                    wanted = False
+
+    # What the dispatcher and the registry do.
+
+    def reserve(self, credits: int) -> int:
+        """Set credits aside for a claim; the token tells whether a stop came since."""
+        self.credits -= credits
+        self._claims += 1
+        return self._stops
+
+    def give(self, jobs: Sequence[Job], *, reserved: int, token: int) -> Sequence[Job]:
+        """Take claimed jobs, unless the subscriber left or stopped since; return those it cannot take."""
+        self._claims -= 1
+        early = self._early
+        if not self._claims:
+            self._early = {}
+        if self._closed or token != self._stops:
+            return jobs
+        taken = [job for job in jobs if (job.id, job.fence) not in early] if early else jobs
+        self.credits = min(self.credits + reserved - len(taken), MAX_OPEN_CREDITS)
+        if taken:
+            self._held.update((job.id, job.fence) for job in taken)
+            self._put(*taken)
+        return ()
+
+    def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002
+        """Have the credits of a failed claim back."""
+        self.give((), reserved=reserved, token=token)
+
+    def settled(self, settlement: Settlement) -> bool:
+        """Hear that a job is no longer held here; its credit is free. Return whether there is new demand."""
+        job_id, fence, reason = settlement.job_id, settlement.fence, settlement.reason
+        if self._held.get(job_id) != fence:
+            if self._claims:
+                self._early[job_id, fence] = reason
+            return False
+        del self._held[job_id]
+        if reason is not None and not self._drop_unsent(job_id, fence):
+            self._put(Revoke(job_id, fence, reason))
+        if not self._returns_credits or self._closed:
+            return False
+        self.credits = min(self.credits + 1, MAX_OPEN_CREDITS)
+        return True
+
+    def drain(self) -> None:
+        """Tell the subscriber that no more jobs come here."""
+        self.credits = 0
+        self._put(Drain())
+
+    def _put(self, *events: Event) -> None:
+        self._events.extend(events)
+        self._arrived.set()
+
+    def _take_unsent(self) -> list[Job]:
+        """Remove the jobs that were never handed to the subscriber."""
+        unsent = [event for event in self._events if isinstance(event, Job)]
+        if unsent:
+            self._events = [event for event in self._events if not isinstance(event, Job)]
+            for job in unsent:
+                self._held.pop(job.id, None)
+        return unsent
+
+    def _drop_unsent(self, job_id: int, fence: int) -> bool:
+        """Remove a job that was revoked before it was sent; a revoke never comes without its job."""
+        for index, event in enumerate(self._events):
+            if isinstance(event, Job) and event.id == job_id and event.fence == fence:
+                del self._events[index]
+                return True
+        return False

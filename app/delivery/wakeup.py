@@ -1,0 +1,55 @@
+"""Sleep until an instant or until woken, never longer than the fallback."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from ..domain.instant import Instant
+
+
+class Wakeup:
+    """An alarm for one sleeper; hints may come at any time and are kept until it sleeps next."""
+
+    def __init__(self, now: Callable[[], Instant], fallback_seconds: float) -> None:
+        """Tell instants by ``now``; ``fallback_seconds`` bounds each sleep, should a hint be lost."""
+        self._now = now
+        self._fallback_seconds = fallback_seconds
+        self._event = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at: Instant | None = None
+
+    def wake(self) -> None:
+        """End the sleep at once."""
+        self._event.set()
+
+    def wake_at(self, instant: Instant) -> None:
+        """End the sleep no later than this."""
+        if self._event.is_set():
+            return
+        if instant <= self._now():
+            self._event.set()
+        elif self._rings_at is None or instant < self._rings_at:
+            self._ring_at(instant)
+
+    async def sleep(self, until: Instant | None) -> None:
+        """Sleep until woken, or until ``until`` by the clock, or for as long as the fallback says."""
+        latest = self._now() + int(self._fallback_seconds * 1_000_000)
+        self._ring_at(latest if until is None else min(until, latest))
+        try:
+            await self._event.wait()
+        finally:
+            self._event.clear()
+            self._cancel()
+
+    def _ring_at(self, instant: Instant) -> None:
+        self._cancel()
+        self._rings_at = instant
+        # Rounded up to the loop's resolution of a millisecond: a timer that rings early would only sleep again.
+        milliseconds = math.ceil(max(instant - self._now(), 0) / 1_000)
+        self._timer = asyncio.get_running_loop().call_later(milliseconds / 1_000, self._event.set)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._rings_at = None

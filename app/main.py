@@ -1,0 +1,108 @@
+"""The only place where the parts are wired."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import Lifespan
+from uuid_utils import uuid7
+
+from .api.application import build_api
+from .backend.extensions import Service
+from .backend.sql import SqlBackend
+from .delivery.registry import Registry
+from .domain.limits import Limits
+from .maintenance.rescuer import Rescuer
+from .observability.loops import GuardedLoop
+from .settings import Settings
+from .store import migrations
+from .store.database import open_dialect
+from .store.dialects.base import StoreRules
+from .store.effects import Effects
+
+_FALLBACK_SECONDS = 30.0
+"""A safety net under the wake-ups: on SQLite this process is the only writer, and hears of every commit."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the service as an ASGI application; its lifespan opens and closes the database."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_service(settings) as service:
+            app.state.service = service
+            try:
+                yield
+            finally:
+                app.state.service = None
+
+    return _build_api(settings, lifespan)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """Open the database, bring its schema to head unless told not to, and run the loops; close all at the end."""
+    rules = StoreRules(
+        owner=str(uuid7()), require_fence=settings.require_fence, payload_bytes=settings.max_payload_bytes
+    )
+
+    def committed(effects: Effects) -> None:
+        registry.committed(effects)
+
+    dialect = open_dialect(settings.database_url, rules, committed)
+    async with asyncio.TaskGroup() as tasks:
+        registry = Registry(dialect, tasks, lease_seconds=settings.lease_seconds, fallback_seconds=_FALLBACK_SECONDS)
+        dialect.hold()
+        if settings.migrate:
+            await asyncio.to_thread(migrations.upgrade, settings.database_url)
+        await dialect.start()
+        try:
+            service = SqlBackend(dialect, registry, lease_seconds=settings.lease_seconds, schema_head=migrations.head())
+            rescuer = Rescuer(service, lease_seconds=settings.lease_seconds)
+            service.loops.append(lambda: _dead(rescuer.loop))
+            rescue_task = tasks.create_task(rescuer.loop.run())
+            try:
+                yield service
+            finally:
+                rescue_task.cancel()
+        finally:
+            await registry.stop()
+            await dialect.stop()
+
+
+def migrate_database(url: str, revision: str) -> None:
+    """Bring a database's schema to a revision. Raises DatabaseHeld while a server has the database for itself."""
+    dialect = open_dialect(url, StoreRules(owner="", require_fence=False, payload_bytes=0), lambda _: None)
+    dialect.hold()
+    migrations.upgrade(url, revision)
+
+
+def app_for(service: Service, settings: Settings) -> FastAPI:
+    """Return the application over a service that somebody else opened and will close."""
+    app = _build_api(settings, None)
+    app.state.service = service
+    return app
+
+
+def _build_api(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
+    return build_api(
+        limits=_limits(settings),
+        lease_seconds=settings.lease_seconds,
+        allowed_origins=settings.allowed_origins,
+        lifespan=lifespan,
+    )
+
+
+def _dead(loop: GuardedLoop) -> list[str]:
+    return [loop.name] if loop.is_dead else []
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        request_bytes=settings.max_request_bytes,
+        bulk_bytes=settings.max_bulk_bytes,
+        bulk_jobs=settings.max_bulk_jobs,
+        payload_bytes=settings.max_payload_bytes,
+    )

@@ -1,0 +1,1 @@
+"""Loops that act through the contract's extensions."""

@@ -1,0 +1,41 @@
+"""Takes jobs back from workers that vanished, once their leases have run out."""
+
+import asyncio
+
+from ..backend.extensions import Service
+from ..observability.logging import get_logger
+from ..observability.loops import GuardedLoop
+
+_log = get_logger()
+
+
+class Rescuer:
+    """Looks after leases each second, but not while the living may have been unable to renew.
+
+    After this server's start, a database outage or a stall of the process it waits one lease first.
+    """
+
+    def __init__(self, service: Service, *, lease_seconds: float) -> None:
+        """Rescue through the service."""
+        self.loop = GuardedLoop("rescuer", self._round)
+        self._service = service
+        self._lease_seconds = lease_seconds
+        self._pause_seconds = min(1.0, lease_seconds / 4)
+        self._stalled_after_seconds = self._pause_seconds + min(2.0, lease_seconds / 4)
+        self._not_before = asyncio.get_running_loop().time() + lease_seconds
+
+    async def _round(self) -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        await asyncio.sleep(self._pause_seconds)
+        if loop.time() - before > self._stalled_after_seconds:
+            _log.warning("rescue.postponed", reason="stall", stalled_seconds=round(loop.time() - before, 1))
+            self._not_before = loop.time() + self._lease_seconds
+        if loop.time() < self._not_before:
+            return
+        try:
+            while rescued := await self._service.rescue():
+                _log.warning("jobs.rescued", count=rescued)
+        except Exception:
+            self._not_before = loop.time() + self._lease_seconds
+            raise
