@@ -1,0 +1,6 @@
+"""Runs the command as a module."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The wire: HTTP and WebSocket. It reaches the service only through the contract."""

@@ -1,0 +1,49 @@
+"""The HTTP application: its routes, its errors, and what surrounds each request."""
+
+from collections.abc import Collection
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import Lifespan
+
+from ..domain.limits import Limits
+from ..version import __version__
+from . import acknowledgements, docs, executors, health, info, jobs, problem_responses, stream
+from .problem_responses import install_problem_handlers
+from .request_context import RequestContext
+
+# Routes are tried in this order: those of which thousands are called each second stand first.
+_ROUTERS: tuple[APIRouter, ...] = (
+    jobs.router,
+    acknowledgements.router,
+    executors.router,
+    stream.router,
+    info.router,
+    health.router,
+    problem_responses.router,
+    docs.router,
+)
+
+
+def build_api(
+    *, limits: Limits, lease_seconds: float, allowed_origins: Collection[str], lifespan: Lifespan[FastAPI] | None
+) -> FastAPI:
+    """Return the application; its lifespan sets ``app.state.service``, and until then it answers ``not-ready``."""
+    app = FastAPI(
+        title="rexecutor",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.limits = limits
+    app.state.lease_seconds = lease_seconds
+    app.state.allowed_origins = frozenset(allowed_origins)
+    for router in _ROUTERS:
+        # Taken over instead of included: an included router matches each request twice.
+        app.router.routes.extend(router.routes)
+    app.mount("/static", docs.assets, name="static")
+    app.add_middleware(RequestContext)
+    install_problem_handlers(app)
+    return app

@@ -1,0 +1,117 @@
+"""Errors become answers here, and only here; and each kind of problem has a page that explains it."""
+# ruff: noqa: FAST003  A DirectRoute reads its path itself.
+
+from http import HTTPStatus
+from typing import Any, cast
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from jinja2 import Environment
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from ..domain.errors import BackendError
+from .dependencies import request_id_of
+from .direct_route import DirectRoute
+from .problems import MEDIA_TYPE, PROBLEMS, problem_document, problem_headers
+from .request_errors import MethodNotAllowed, PathNotFound, RequestError, invalid
+
+router = APIRouter(route_class=DirectRoute)
+
+_PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ slug }} · rexecutor</title>
+<link rel="icon" href="data:,">
+<style>
+:root { color-scheme: light dark }
+body { font: 1.1rem/1.6 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
+code { font-family: ui-monospace, monospace }
+</style>
+</head>
+<body>
+<h1>{{ problem.title }}</h1>
+<p><code>{{ slug }}</code> · HTTP {{ problem.status }} {{ phrase }}</p>
+<p>{{ problem.meaning }}</p>
+<p>{{ problem.remedy }}</p>
+<p><a href="../docs">The API's documentation</a></p>
+</body>
+</html>
+"""
+)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Let every error that a route raises be answered as a problem."""
+    app.add_exception_handler(BackendError, _answer)
+    app.add_exception_handler(RequestError, _answer)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+
+
+def problem_response(error: Exception, request_id: str) -> Response:
+    """Return the answer that tells a client of an error."""
+    status, document = problem_document(error, request_id)
+    return _response(status, document, problem_headers(error, status))
+
+
+@router.get("/problems/{slug}", operation_id="get_problem", tags=["service"])
+async def get_problem(request: Request) -> Response:
+    """Explain a kind of problem.
+
+    The page that the `type` of a problem leads to: what it means and what to do about it.
+    """
+    slug: str = request.path_params["slug"]
+    problem = PROBLEMS.get(slug)
+    if problem is None:
+        raise PathNotFound
+    page = _PAGE.render(slug=slug, problem=problem, phrase=HTTPStatus(problem.status).phrase)
+    return Response(page, media_type="text/html")
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return problem_response(error, request_id_of(request))
+
+
+async def _answer_http_exception(request: Request, exception: Exception) -> Response:
+    """Answer what the router and the server of static files refuse."""
+    error = cast(HTTPException, exception)
+    request_id = request_id_of(request)
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return problem_response(PathNotFound(), request_id)
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return problem_response(MethodNotAllowed(_allowed_methods(request)), request_id)
+    phrase = HTTPStatus(error.status_code).phrase
+    document = {
+        "type": "about:blank",
+        "title": phrase,
+        "status": error.status_code,
+        "instance": f"urn:uuid:{request_id}",
+    }
+    return _response(error.status_code, document, dict(error.headers or {}))
+
+
+async def _answer_validation_error(request: Request, _error: Exception) -> Response:
+    return problem_response(
+        invalid("", "a parameter in the path, query or headers has a wrong value"), request_id_of(request)
+    )
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods that are served at the path, over all routes that match it."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    # Within /static the path is relative to the mount, and no route of the application matches it.
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods or {"GET", "HEAD"})
+
+
+def _response(status: int, document: dict[str, Any], headers: dict[str, str]) -> Response:
+    return Response(msgspec.json.encode(document), status, headers, MEDIA_TYPE)

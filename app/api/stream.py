@@ -1,0 +1,107 @@
+"""The route of the stream: what is refused before the upgrade, and what happens when the connection ends."""
+
+import asyncio
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, WebSocket
+from msgspec import Struct
+
+from ..backend.contract import Subscription
+from ..domain.errors import BackendError
+from ..domain.limits import MAX_OPEN_CREDITS
+from ..observability.logging import get_logger
+from .dependencies import executor_of, limits_of, request_id_of, service_of
+from .problem_responses import problem_response
+from .request_errors import ForeignOrigin, RequestError, invalid
+from .worker_session import SessionClosed, WorkerSession
+
+SUBPROTOCOL = "rexecutor.v1"
+FRAMES = "rexecutor.frames"
+"""The ASGI extension by which our protocol class tells of each frame, pongs too."""
+_CLOSE_SECONDS = 5.0
+_MAX_NAME_CHARACTERS = 128
+_MAX_TOKEN_CHARACTERS = 256
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+router = APIRouter()
+_log = get_logger()
+
+
+class _Wish(Struct, frozen=True):
+    worker: str | None
+    prefetch: int
+    batch: bool
+    resume: str | None
+
+
+@router.websocket("/v1/executors/{executor}/subscribe", name="subscribe_ready_jobs")
+async def subscribe_ready_jobs(socket: WebSocket) -> None:
+    """Stream ready jobs to one worker."""
+    try:
+        executor = executor_of(socket)
+        wish = _wish(socket)
+        _check_origin(socket)
+        service = service_of(socket)
+        subscription = await service.subscribe_ready_jobs(
+            executor, worker=wish.worker, prefetch=wish.prefetch, resume=wish.resume
+        )
+    except (RequestError, BackendError) as error:
+        await socket.send_denial_response(problem_response(error, request_id_of(socket)))
+        return
+    log = _log.bind(executor=executor, session=subscription.hello.session)
+    code: int | None = None
+    try:
+        offered: list[str] = socket.scope["subprotocols"]
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        log.info("worker.connected", prefetch=wish.prefetch)
+        session = WorkerSession(socket, service, subscription, limits_of(socket), batch=wish.batch)
+        frames = socket.scope["extensions"].get(FRAMES)
+        if frames is not None:
+            frames.heard = session.heard
+        await session.run()
+    except SessionClosed as closed:
+        code = closed.code
+    except OSError:
+        pass
+    finally:
+        # Whatever ends the connection, a cancellation too: unsent jobs go back.
+        await asyncio.shield(asyncio.create_task(_leave(socket, subscription, code)))
+        log.info("worker.disconnected", code=code)
+
+
+async def _leave(socket: WebSocket, subscription: Subscription, code: int | None) -> None:
+    try:
+        await subscription.close()
+    except Exception as error:  # noqa: BLE001 - its lease runs out, and rescue finds its jobs
+        _log.error("worker.leave_failed", session=subscription.hello.session, exc_info=error)
+    if code is not None:
+        with suppress(OSError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await socket.send({"type": "websocket.close", "code": code})
+
+
+def _wish(socket: WebSocket) -> _Wish:
+    """Read the query. Raises ValidationFailed."""
+    query = socket.query_params
+    worker, resume = query.get("worker"), query.get("resume")
+    if worker is not None and (not 1 <= len(worker) <= _MAX_NAME_CHARACTERS or "\0" in worker):
+        raise invalid("", f"the worker's name must be 1 to {_MAX_NAME_CHARACTERS} characters, without U+0000")
+    if resume is not None and len(resume) > _MAX_TOKEN_CHARACTERS:
+        raise invalid("", "resume must be the token that a hello gave")
+    prefetch = query.get("prefetch", "0")
+    if not (prefetch.isascii() and prefetch.isdecimal() and len(prefetch) <= 5 and int(prefetch) <= MAX_OPEN_CREDITS):
+        raise invalid("", f"prefetch must be an integer from 0 to {MAX_OPEN_CREDITS}")
+    batch = _FLAGS.get(query.get("batch", "false"))
+    if batch is None:
+        raise invalid("", "batch must be true or false")
+    return _Wish(worker, int(prefetch), batch, resume)
+
+
+def _check_origin(socket: WebSocket) -> None:
+    """Refuse a page of another host, which a browser lets reach wherever its user can. Raises ForeignOrigin."""
+    origin = socket.headers.get("origin")
+    if origin is None or origin in socket.app.state.allowed_origins:
+        return
+    if urlsplit(origin).netloc.lower() != socket.headers.get("host", "").lower():
+        raise ForeignOrigin

@@ -1,0 +1,239 @@
+"""One worker's connection: push while there is credit, apply acknowledgements, tell each result once it is durable."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias, assert_never
+
+from fastapi import WebSocket
+from starlette.types import Message
+
+from ..backend.contract import Subscription
+from ..backend.extensions import Service
+from ..domain.errors import BackendError, FenceRequired
+from ..domain.job import Ack, Job
+from ..domain.lifecycle import Acknowledgement
+from ..domain.limits import Limits
+from ..domain.status import JobStatus
+from ..domain.stream import Drain, Event, Revoke, Stopped, SubscriptionClosed
+from ..observability.logging import get_logger
+from .messages import (
+    AckMessage,
+    ClientMessage,
+    HeartbeatMessage,
+    Refused,
+    RequestMessage,
+    StopMessage,
+    decode_frame,
+    encode_drain,
+    encode_failure,
+    encode_hello,
+    encode_job_message,
+    encode_result,
+    encode_revoke,
+    encode_stopped,
+    frames,
+    to_acknowledgement,
+)
+from .problems import problem_document
+from .request_errors import MalformedJson, RequestError
+
+MALFORMED = 4400
+SILENT = 4408
+_MAX_WAITING = 10_000
+"""Acknowledgements that wait for their commit; beyond, the socket is not read."""
+_SEND_SECONDS = 10.0
+
+Pending: TypeAlias = tuple[Acknowledgement, str | None]
+
+_log = get_logger()
+
+
+class SessionClosed(Exception):
+    """The server closes the connection with this code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Disconnected(Exception):
+    """The client has gone."""
+
+
+class WorkerSession:
+    """Serves an accepted socket until one side leaves."""
+
+    def __init__(
+        self, socket: WebSocket, service: Service, subscription: Subscription, limits: Limits, *, batch: bool
+    ) -> None:
+        """Bind a socket to its place in line; with ``batch`` frames are arrays."""
+        self._socket = socket
+        self._service = service
+        self._subscription = subscription
+        self._limits = limits
+        self._batch = batch
+        self._lease_seconds = subscription.hello.lease_seconds
+        self._request_id: str = socket.scope["request_id"]
+        self._heard_at = asyncio.get_running_loop().time()
+        self._sending = asyncio.Lock()
+        self._waiting: deque[Pending] = deque()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._acknowledging = False
+
+    def heard(self) -> None:
+        """Note a sign of the client's life: it renews its leases."""
+        self._heard_at = asyncio.get_running_loop().time()
+        self._subscription.alive()
+
+    async def run(self) -> None:
+        """Serve until the client leaves. Raises SessionClosed when the server has to close the connection."""
+        hello = encode_hello(self._subscription.hello, self._limits, heartbeat_seconds=self._lease_seconds / 3)
+        closed: BaseException | None = None
+        try:
+            await self._send([hello])
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._push())
+                await self._read(tasks)
+        except* SessionClosed as group:
+            closed = group.exceptions[0]
+        except* Disconnected:
+            pass
+        if closed is not None:
+            raise closed
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            text = await self._receive()
+            self.heard()
+            try:
+                messages = decode_frame(text)
+            except MalformedJson:
+                raise SessionClosed(MALFORMED) from None
+            failures: list[bytes] = []
+            for message in messages:
+                self._take(message, failures)
+            if failures:
+                await self._send(failures)
+            if self._waiting and not self._acknowledging:
+                self._acknowledging = True
+                tasks.create_task(self._acknowledge())
+            if len(self._waiting) >= _MAX_WAITING:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _receive(self) -> str:
+        """Return the next text frame; close a client that was silent for one lease."""
+        while True:
+            try:
+                async with asyncio.timeout_at(self._heard_at + self._lease_seconds):
+                    return _text_of(await self._socket.receive())
+            except TimeoutError:
+                if asyncio.get_running_loop().time() >= self._heard_at + self._lease_seconds:
+                    raise SessionClosed(SILENT) from None
+
+    def _take(self, message: ClientMessage | Refused, failures: list[bytes]) -> None:
+        """Act on a message, or append its failed result."""
+        match message:
+            case RequestMessage():
+                self._subscription.request(message.n)
+            case StopMessage():
+                self._subscription.stop(message.ref if isinstance(message.ref, str) else None)
+            case HeartbeatMessage():
+                pass
+            case Refused():
+                failures.append(self._failure(message.error, message.ref, message.id))
+            case _:
+                self._take_acknowledgement(message, failures)
+
+    def _take_acknowledgement(self, message: AckMessage, failures: list[bytes]) -> None:
+        ref = message.ref if isinstance(message.ref, str) else None
+        try:
+            if not isinstance(message.fence, int):
+                raise FenceRequired(message.id, JobStatus.EXECUTING)
+            self._waiting.append((to_acknowledgement(message), ref))
+        except (RequestError, FenceRequired) as error:
+            failures.append(self._failure(error, ref, message.id))
+
+    async def _acknowledge(self) -> None:
+        """Commit what waits, all that came meanwhile at once, until nothing waits."""
+        try:
+            while self._waiting:
+                batch = list(self._waiting)
+                self._waiting.clear()
+                self._room.set()
+                results = await self._results(batch)
+                if results:
+                    await self._send(results)
+        finally:
+            self._acknowledging = False
+
+    async def _results(self, batch: Sequence[Pending]) -> list[bytes]:
+        outcomes: Sequence[Ack | BackendError]
+        try:
+            outcomes = await self._service.acknowledge([call for call, _ in batch])
+        except BackendError as error:
+            outcomes = [error] * len(batch)
+        results: list[bytes] = []
+        for (call, ref), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, BackendError):
+                results.append(self._failure(outcome, ref, call.job_id))
+            elif ref is not None:
+                results.append(encode_result(ref, outcome))
+        return results
+
+    async def _push(self) -> None:
+        """Send what the subscription brings, in its order."""
+        while True:
+            try:
+                events = await self._subscription.next()
+            except SubscriptionClosed:
+                return
+            messages = [message for event in events if (message := _encode(event)) is not None]
+            try:
+                await self._send(messages)
+            except Disconnected:
+                await self._service.give_back([event for event in events if isinstance(event, Job)])
+                raise
+
+    async def _send(self, messages: Sequence[bytes]) -> None:
+        """Send messages in order; raises Disconnected when the client is gone or does not read."""
+        async with self._sending:
+            try:
+                async with asyncio.timeout(_SEND_SECONDS):
+                    for frame in frames(messages, batch=self._batch):
+                        await self._socket.send({"type": "websocket.send", "text": frame})
+            except TimeoutError:
+                _log.warning("worker.stalled", session=self._subscription.hello.session)
+                raise SessionClosed(SILENT) from None
+            except (OSError, RuntimeError):
+                raise Disconnected from None
+
+    def _failure(self, error: Exception, ref: str | None, job_id: int | None) -> bytes:
+        _, problem = problem_document(error, self._request_id)
+        return encode_failure(ref, job_id, problem)
+
+
+def _text_of(message: Message) -> str:
+    """Return the text of a frame; raises Disconnected at the end, SessionClosed for a binary frame."""
+    if message["type"] == "websocket.disconnect":
+        raise Disconnected
+    text: str | None = message.get("text")
+    if text is None:
+        raise SessionClosed(MALFORMED)
+    return text
+
+
+def _encode(event: Event) -> bytes | None:
+    match event:
+        case Job():
+            return encode_job_message(event)
+        case Revoke():
+            return encode_revoke(event)
+        case Stopped():
+            return None if event.reference is None else encode_stopped(event.reference)
+        case Drain():
+            return encode_drain()
+        case _:
+            assert_never(event)

@@ -1,0 +1,53 @@
+"""The `rexecutor` command. What a command needs is imported when it runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from .version import __version__
+
+app = App(name="rexecutor", help="Durable background and scheduled jobs over HTTP and WebSocket.", version=__version__)
+
+
+@app.command
+def serve(
+    *, migrate: Annotated[bool | None, Parameter(help="Bring the schema to head first (REXECUTOR_MIGRATE).")] = None
+) -> int:
+    """Run the service; settings come from REXECUTOR_* in the environment."""
+    from .commands.serve import serve as run
+
+    return run(migrate=migrate)
+
+
+@app.command
+def migrate(*, revision: Annotated[str, Parameter(help="The revision to go to.")] = "head") -> int:
+    """Bring the database's schema to head."""
+    from .commands.serve import migrate as run
+
+    return run(revision)
+
+
+@app.command
+def demo() -> int:
+    """Watch real workers run a real mix of jobs, failures and a crash among them, in half a minute."""
+    from .commands.demo.command import run
+
+    return run()
+
+
+@app.command
+def openapi(
+    *,
+    check: Annotated[bool, Parameter(help="Compare with the file instead of writing it.")] = False,
+    path: Annotated[Path, Parameter(help="The file.")] = Path("openapi/openapi.json"),
+) -> int:
+    """Write the OpenAPI document to a file, or check that the file is true."""
+    from .commands.openapi import check_file, write_file
+
+    return check_file(path) if check else write_file(path)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    app()

@@ -1,0 +1,1 @@
+"""The commands of `rexecutor`, each loaded when it runs."""

@@ -1,0 +1,169 @@
+"""`rexecutor serve` and `rexecutor migrate`: from settings to a listening socket, each failure in one clear line."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+import uvloop
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..domain.limits import MAX_FRAME_BYTES
+from ..main import app_for, migrate_database, open_service
+from ..observability.logging import configure_logging, get_logger
+from ..settings import Settings
+from ..store.database import UnusableUrl, describe_url
+from ..store.dialects.base import DatabaseHeld
+from .socket_protocol import SocketProtocol
+
+_BACKLOG = 2_048
+# How long the interpreter lets one thread run while another waits: the writer's thread and the event loop take turns.
+_SWITCH_SECONDS = 0.001
+_KEEP_ALIVE_SECONDS = 75
+_USER_TIMEOUT_MILLISECONDS = 30_000
+
+
+class _Refused(Exception):
+    """The command cannot run; the message is for people."""
+
+
+def serve(*, migrate: bool | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status."""
+
+    def run() -> None:
+        settings = _settings()
+        if migrate is not None:
+            settings = settings.model_copy(update={"migrate": migrate})
+        _configure_logging(settings)
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        with _listen(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, listening))
+
+    return _failing_in_one_line(run)
+
+
+def migrate(revision: str) -> int:
+    """Bring the schema to a revision; return the exit status."""
+
+    def run() -> None:
+        settings = _settings()
+        _configure_logging(settings)
+        migrate_database(settings.database_url, revision)
+        print(f"{describe_url(settings.database_url)} is at {revision}")
+
+    return _failing_in_one_line(run)
+
+
+async def _serve(settings: Settings, listening: socket.socket) -> None:
+    async with open_service(settings) as service:
+        config = uvicorn.Config(
+            app_for(service, settings),
+            http="httptools",
+            ws=SocketProtocol,
+            lifespan="off",
+            ws_max_size=MAX_FRAME_BYTES,
+            ws_ping_interval=settings.lease_seconds / 3,
+            # A silent client is the session's to close: uvicorn's own time limit would close it with another code.
+            ws_ping_timeout=None,
+            ws_per_message_deflate=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+        )
+        server = _Server(config)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server.leave)
+        _tell_where(settings, listening)
+        await server.serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which ends with exit status 0 at a signal, at once at a second one."""
+
+    def leave(self) -> None:
+        """Stop serving."""
+        self.handle_exit(signal.SIGTERM, None)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Leave at the first signal, without ceremony at the second."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: uvicorn would raise them again at the end."""
+        yield
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Bind before anything else is begun, so that a taken port is one clear line."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by each connection: a peer that acknowledges nothing is gone after this, whatever it held.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MILLISECONDS)
+        listening.bind((settings.host, settings.port))
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        reason = (error.strerror or str(error)).lower()
+        raise _Refused(f"cannot listen on {settings.host}:{settings.port}: {reason}") from error
+    return listening
+
+
+def _tell_where(settings: Settings, listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}"
+    database = describe_url(settings.database_url)
+    get_logger().info("server.started", url=url, docs=f"{url}/docs", database=database)
+    print(f"rexecutor serves {url}  docs {url}/docs  database {database}", flush=True)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"REXECUTOR_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()
+        )
+        raise _Refused(f"settings: {faults}") from None
+
+
+def _configure_logging(settings: Settings) -> None:
+    configure_logging(settings.log_level, json=None if settings.log_format == "auto" else settings.log_format == "json")
+
+
+def _failing_in_one_line(run: Callable[[], None]) -> int:
+    """Run a command; what people can mend becomes one line. Return the exit status."""
+    failure = ""
+    try:
+        run()
+    except* (_Refused, DatabaseHeld, UnusableUrl) as group:
+        failure = str(_first(group))
+    except* SQLAlchemyError as group:
+        failure = f"cannot use the database: {getattr(_first(group), 'orig', None) or 'it failed'}"
+    if not failure:
+        return 0
+    print(f"rexecutor: {failure}", file=sys.stderr)
+    return 1
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
