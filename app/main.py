@@ -45,7 +45,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open the database, bring its schema to head unless told not to, and run the loops; close all at the end."""
     rules = StoreRules(
-        owner=str(uuid7()), require_fence=settings.require_fence, payload_bytes=settings.max_payload_bytes
+        owner=str(uuid7()),
+        require_fence=settings.require_fence,
+        payload_bytes=settings.max_payload_bytes,
+        grace_seconds=min(2.0, settings.lease_seconds / 3),
     )
 
     def committed(effects: Effects) -> None:
@@ -74,7 +77,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 def migrate_database(url: str, revision: str) -> None:
     """Bring a database's schema to a revision. Raises DatabaseHeld while a server has the database for itself."""
-    dialect = open_dialect(url, StoreRules(owner="", require_fence=False, payload_bytes=0), lambda _: None)
+    dialect = open_dialect(
+        url, StoreRules(owner="", require_fence=False, payload_bytes=0, grace_seconds=0), lambda _: None
+    )
     dialect.hold()
     migrations.upgrade(url, revision)
 

@@ -38,6 +38,7 @@ from .messages import (
 from .problems import problem_document
 from .request_errors import MalformedJson, RequestError
 
+RESTART = 1012
 MALFORMED = 4400
 SILENT = 4408
 _MAX_WAITING = 10_000
@@ -189,7 +190,7 @@ class WorkerSession:
             try:
                 events = await self._subscription.next()
             except SubscriptionClosed:
-                return
+                raise SessionClosed(RESTART) from None
             messages = [message for event in events if (message := _encode(event)) is not None]
             try:
                 await self._send(messages)

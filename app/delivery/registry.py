@@ -1,10 +1,11 @@
 """The dispatchers by executor, started with the first place in line, ended after the last; and who has which lease."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
+from typing import Any
 
 from uuid_utils import uuid7
 
@@ -40,6 +41,7 @@ class Registry:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._by_lease: dict[int, Subscription] = {}
+        self._renewal_pause_seconds = min(1.0, lease_seconds / 6)
         self._renewal = GuardedLoop("lease_renewal", self._renew_leases)
         self._renewal_task = tasks.create_task(self._renewal.run())
 
@@ -106,12 +108,12 @@ class Registry:
             self.give_back(poll.withdraw())
             raise
         finally:
-            self._dispatchers[executor].leave(poll)
+            self._take_out(executor, poll)
 
     def give_back(self, jobs: Sequence[Job]) -> None:
         """Release jobs that never reached their worker, in a task of its own; if that fails their lease runs out."""
         if jobs:
-            self._tasks.create_task(self._release(jobs))
+            self._start(self._release(jobs))
 
     def committed(self, effects: Effects) -> None:
         """Hear what a transaction did: wake executors, settle jobs with those who held them."""
@@ -128,14 +130,16 @@ class Registry:
             self._demand_changed(executor)
 
     async def stop(self) -> None:
-        """End all loops; a claim that is under way is finished first, and what it brings given back."""
+        """End all loops; a claim that is under way is finished first, and what nobody was sent is given back."""
         self._renewal_task.cancel()
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
-        if self._running:
-            await asyncio.wait(self._running, timeout=_STOP_SECONDS)
-        for task in self._running:
-            task.cancel()
+        for subscription in list(self._by_lease.values()):
+            await subscription.close()
+        while self._running:
+            _, late = await asyncio.wait(self._running, timeout=_STOP_SECONDS)
+            for task in late:
+                task.cancel()
 
     def _join(self, executor: str, place: Place) -> None:
         dispatcher = self._dispatchers.get(executor)
@@ -148,15 +152,23 @@ class Registry:
                 emptied=lambda: self._dispatchers.pop(executor, None),
             )
             self._dispatchers[executor] = dispatcher
-            task = self._tasks.create_task(dispatcher.loop.run())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._start(dispatcher.loop.run())
         dispatcher.join(place)
+
+    def _take_out(self, executor: str, place: Place) -> None:
+        dispatcher = self._dispatchers.get(executor)
+        if dispatcher is not None:
+            dispatcher.leave(place)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _leave(self, subscription: Subscription, unsent: Sequence[Job]) -> None:
         """Take a subscription out of the line; its lease stays while it holds jobs, for a resume or for rescue."""
         self._by_lease.pop(subscription.lease, None)
-        self._dispatchers[subscription.executor].leave(subscription)
+        self._take_out(subscription.executor, subscription)
         if unsent:
             await self._release(unsent)
         await self._dialect.close_session(subscription.hello.session)
@@ -174,8 +186,8 @@ class Registry:
             _log.error("jobs.give_back_failed", count=len(jobs), exc_info=error)
 
     async def _renew_leases(self) -> None:
-        """Write the leases of the living: each at most every third of a lease, all in one statement."""
-        await asyncio.sleep(self._lease_seconds / 6)
+        """Write the leases of the living: each at most every third of a lease, all that are due at once."""
+        await asyncio.sleep(self._renewal_pause_seconds)
         now = asyncio.get_running_loop().time()
         due = [
             subscription
@@ -185,8 +197,11 @@ class Registry:
         ]
         if not due:
             return
-        await self._dialect.renew_sessions(
+        renewed = await self._dialect.renew_sessions(
             [(each.hello.session, self._lease_seconds, now - each.alive_at) for each in due]
         )
-        for each in due:
-            each.renewed_at = now
+        for subscription, is_held in zip(due, renewed, strict=True):
+            if not is_held:
+                _log.warning("lease.lost", session=subscription.hello.session)
+                self._start(subscription.close())
+            subscription.renewed_at = now

@@ -1,6 +1,7 @@
 """Takes jobs back from workers that vanished, once their leases have run out."""
 
 import asyncio
+import time
 
 from ..backend.extensions import Service
 from ..observability.logging import get_logger
@@ -26,10 +27,12 @@ class Rescuer:
 
     async def _round(self) -> None:
         loop = asyncio.get_running_loop()
-        before = loop.time()
+        before, wall_before = loop.time(), time.time()
         await asyncio.sleep(self._pause_seconds)
-        if loop.time() - before > self._stalled_after_seconds:
-            _log.warning("rescue.postponed", reason="stall", stalled_seconds=round(loop.time() - before, 1))
+        # The monotonic clock stands still while a machine sleeps, the other one may be set: either may run ahead.
+        slept = max(loop.time() - before, time.time() - wall_before)
+        if slept > self._stalled_after_seconds:
+            _log.warning("rescue.postponed", reason="stall", slept_seconds=round(slept, 1))
             self._not_before = loop.time() + self._lease_seconds
         if loop.time() < self._not_before:
             return

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from ..domain.errors import DatabaseUnavailable
+
 Transaction = TypeVar("Transaction")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,6 +53,11 @@ class GroupCommit(Generic[Transaction]):
         self._writer = writer
         self._waiting: deque[Member[Transaction]] = deque()
         self._busy = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Take no more members; those that wait are written."""
+        self._closed = True
 
     async def submit(
         self, run: Callable[[Transaction, list[Item]], list[Result]], items: Sequence[Item]
@@ -60,6 +67,8 @@ class GroupCommit(Generic[Transaction]):
         ``run`` gets the items of several members at once and returns a result for each. Whoever is cancelled while
         waiting leaves its write behind: it is done all the same.
         """
+        if self._closed:
+            raise DatabaseUnavailable("the database is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Result]] = loop.create_future()
         self._waiting.append(Member(run, items, future))

@@ -26,12 +26,12 @@ async def prune(dialect: Dialect, spec: PruneSpec, *, dry_run: bool) -> int:
             return 0
         condition, earliest, latest = _beyond(spec, boundary)
     if dry_run:
-        async with dialect.reading() as connection:
+        async with dialect.searching() as connection:
             return await connection.scalar(select(func.count()).select_from(_job.id.table).where(condition)) or 0
     deleted = 0
     last_id = 0
     while True:
-        async with dialect.reading() as connection:
+        async with dialect.searching() as connection:
             ids = (
                 await connection.scalars(
                     select(_job.id).where(_job.id > last_id, condition).order_by(_job.id).limit(BATCH)
@@ -65,7 +65,7 @@ async def _boundary(dialect: Dialect, spec: PruneSpec, length: int) -> tuple[Ins
     soonest = _job.scheduled_at.asc(), _job.id.asc()
     latest = _job.scheduled_at.desc(), _job.id.desc()
     order = soonest if spec.status in READY else latest
-    async with dialect.reading() as connection:
+    async with dialect.searching() as connection:
         row = (
             await connection.execute(
                 select(_job.scheduled_at, _job.id).where(_matched(spec)).order_by(*order).offset(length).limit(1)

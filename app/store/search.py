@@ -78,7 +78,7 @@ async def search(dialect: Dialect, query: Query, *, limit: int, before: int | No
     condition = _condition(dialect, query)
     if before is not None:
         condition = and_(_job.id < before, condition)
-    async with dialect.reading(seconds=QUERY_SECONDS) as connection:
+    async with dialect.searching(seconds=QUERY_SECONDS) as connection:
         found = (
             (
                 await connection.execute(

@@ -27,6 +27,8 @@ class StoreRules(Struct, frozen=True, kw_only=True):
     """This server process, unlike any other that ever was."""
     require_fence: bool
     payload_bytes: int
+    grace_seconds: float
+    """How long after its end a lease is let be: a renewal may be on its way."""
 
 
 class Dialect(Protocol):
@@ -63,8 +65,11 @@ class Dialect(Protocol):
     async def open_lease(self, lease: NewLease) -> int:
         """Open a lease; return its id."""
 
-    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> None:
-        """Let sessions hold on: (session, lease seconds, seconds since its last sign of life)."""
+    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> list[bool]:
+        """Let sessions hold on: (session, lease seconds, seconds since its last sign of life).
+
+        Return for each whether it still had a lease.
+        """
 
     async def close_session(self, session: str) -> None:
         """Note that a session has no connection; forget its lease if it holds nothing."""
@@ -88,8 +93,14 @@ class Dialect(Protocol):
 
     # Reads.
 
-    def reading(self, *, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Open a read-only transaction with one view of the data; after ``seconds`` it raises QueryTooComplex."""
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Open a read-only transaction with one view of the data, for what an index answers."""
+
+    def searching(self, *, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Do the same for what may take long, on connections of its own: it never keeps a lookup waiting.
+
+        A statement that runs longer than ``seconds`` raises QueryTooComplex.
+        """
 
     async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
         """Return the earliest ``scheduled_at`` among the due jobs of an executor."""

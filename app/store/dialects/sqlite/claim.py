@@ -88,7 +88,9 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
 def _expiries(transaction: SqliteTransaction, demands: Sequence[Demand]) -> list[Instant | None]:
     """Return until when each demand's lease runs: 0 for one still to be opened, None for one that ran out."""
     return [
-        0 if isinstance(demand.lease, NewLease) else _first(transaction, _LIVING_LEASE, (demand.lease, transaction.now))
+        0
+        if isinstance(demand.lease, NewLease)
+        else _first(transaction, _LIVING_LEASE, (demand.lease, transaction.living_since))
         for demand in demands
     ]
 

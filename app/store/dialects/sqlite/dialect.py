@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, event, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -43,7 +44,7 @@ from .writer import SqliteWriter
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_READERS = 4
+_READERS = 2
 _SQLITE_FULL = 13
 
 
@@ -58,7 +59,8 @@ class SqliteDialect:
         self._lock: FileLock | None = None
         self._writer: SqliteWriter
         self._commit: GroupCommit[SqliteTransaction]
-        self._readers: AsyncEngine
+        self._lookups: AsyncEngine
+        self._searches: AsyncEngine
 
     def hold(self) -> None:
         """Take the file's lock. Raises DatabaseHeld."""
@@ -68,12 +70,15 @@ class SqliteDialect:
         """Open the writer and the readers."""
         self._writer = SqliteWriter(open_writer(self._path), self._rules, self._committed)
         self._commit = GroupCommit(self._writer)
-        self._readers = _open_readers(self._path)
+        self._lookups = _open_readers(self._path)
+        self._searches = _open_readers(self._path)
         await self._commit.submit(disconnect_all, [None])
 
     async def stop(self) -> None:
         """Close readers first: the writer's close checkpoints, and nobody else ever does."""
-        await self._readers.dispose()
+        self._commit.close()
+        await self._lookups.dispose()
+        await self._searches.dispose()
         await self._writer.close()
         if self._lock is not None:
             self._lock.release()
@@ -84,6 +89,8 @@ class SqliteDialect:
 
     def translate(self, error: Exception) -> BackendError | None:
         """Tell a full disk from a database that is away."""
+        if isinstance(error, PoolTimeout):
+            return DatabaseUnavailable("all connections are busy")
         if isinstance(error, DBAPIError):
             error = error.orig if isinstance(error.orig, Exception) else error
         if not isinstance(error, sqlite3.Error):
@@ -108,9 +115,9 @@ class SqliteDialect:
         """Open a lease; return its id."""
         return await self._one(open_leases, lease)
 
-    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> None:
+    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> list[bool]:
         """Let sessions hold on from their last sign of life."""
-        await self._commit.submit(renew_sessions, [SessionAlive(*session) for session in sessions])
+        return await self._commit.submit(renew_sessions, [SessionAlive(*session) for session in sessions])
 
     async def close_session(self, session: str) -> None:
         """Note that a session has no connection."""
@@ -137,9 +144,16 @@ class SqliteDialect:
         return await self._one(delete_jobs, Deletion(ids, status, earliest, latest))
 
     @asynccontextmanager
-    async def reading(self, *, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
-        """Read with one view of the data; a statement still running after ``seconds`` is interrupted."""
-        async with self._readers.connect() as connection:
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Read with one view of the data."""
+        async with self._lookups.connect() as connection:
+            await connection.exec_driver_sql("BEGIN")
+            yield connection
+
+    @asynccontextmanager
+    async def searching(self, *, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """Read on connections of its own; a statement still running after ``seconds`` is interrupted."""
+        async with self._searches.connect() as connection:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             expired = False

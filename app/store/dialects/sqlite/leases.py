@@ -43,14 +43,13 @@ class JobLease(Struct, frozen=True):
     seconds: float
 
 
-def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[None]:
-    """Let each session's leases run on from its last sign of life; never shortens one."""
-    rows = [
-        (transaction.now + int((alive.lease_seconds - alive.seconds_ago) * 1_000_000), alive.session)
-        for alive in sessions
-    ]
-    transaction.connection.executemany(_RENEW_SESSION, rows)
-    return [None] * len(rows)
+def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[bool]:
+    """Let each session's leases run on from its last sign of life, never shorter; tell which still had one."""
+    renewed: list[bool] = []
+    for alive in sessions:
+        expires_at = transaction.now + int((alive.lease_seconds - alive.seconds_ago) * 1_000_000)
+        renewed.append(transaction.connection.execute(_RENEW_SESSION, (expires_at, alive.session)).rowcount > 0)
+    return renewed
 
 
 def close_sessions(transaction: SqliteTransaction, sessions: Sequence[str]) -> list[None]:
@@ -108,7 +107,7 @@ def _renew_job(transaction: SqliteTransaction, wish: JobLease, lease_id: int) ->
 
 def _rescue(transaction: SqliteTransaction) -> int:
     rescued = 0
-    expired = transaction.connection.execute(SELECT_EXPIRED, (transaction.now,)).fetchall()
+    expired = transaction.connection.execute(SELECT_EXPIRED, (transaction.living_since,)).fetchall()
     for (lease_id,) in expired:
         room = RESCUE_BATCH - rescued
         rows = transaction.connection.execute(SELECT_STATES_BY_LEASE, (lease_id, room)).fetchall()

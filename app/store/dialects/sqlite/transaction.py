@@ -34,6 +34,11 @@ class SqliteTransaction:
         self.effects = Effects()
         self.counts: defaultdict[tuple[str, JobStatus], int] = defaultdict(int)
 
+    @property
+    def living_since(self) -> Instant:
+        """A lease that ended before this has run out; later ones may be about to be renewed."""
+        return self.now - int(self.rules.grace_seconds * 1_000_000)
+
     def count_move(self, executor: str, before: JobStatus, after: JobStatus) -> None:
         """Note that a job went from one status to another."""
         if before is not after:
