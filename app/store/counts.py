@@ -26,9 +26,7 @@ async def list_executors(dialect: Dialect) -> list[ExecutorSummary]:
                     .where(_leases.connected == 1, _leases.expires_at > dialect.now())
                     .group_by(_leases.executor)
                 )
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         oldest = {
             executor: await dialect.oldest_ready_at(connection, executor)

@@ -1,6 +1,6 @@
 """Which jobs a prune deletes, found by a reader; deleted in batches, each a transaction of its own."""
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, not_, or_, select
 
 from ..domain.instant import MAX_INSTANT, MICROSECOND, Instant
 from ..domain.pruning import MaxAge, MaxLength, Only, PruneSpec
@@ -19,12 +19,12 @@ async def prune(dialect: Dialect, spec: PruneSpec, *, dry_run: bool) -> int:
     The search is one pass over the ids, on a reader: it blocks no writer and needs no index that every write would pay.
     """
     earliest, latest = _range(dialect, spec)
-    condition = and_(_matched(spec), _job.scheduled_at.between(earliest, latest))
+    condition = and_(_matched(dialect, spec), _job.scheduled_at.between(earliest, latest))
     if isinstance(spec.prune_by, MaxLength):
         boundary = await _boundary(dialect, spec, spec.prune_by.length)
         if boundary is None:
             return 0
-        condition, earliest, latest = _beyond(spec, boundary)
+        condition, earliest, latest = _beyond(dialect, spec, boundary)
     if dry_run:
         async with dialect.searching() as connection:
             return await connection.scalar(select(func.count()).select_from(_job.id.table).where(condition)) or 0
@@ -43,11 +43,11 @@ async def prune(dialect: Dialect, spec: PruneSpec, *, dry_run: bool) -> int:
         last_id = ids[-1]
 
 
-def _matched(spec: PruneSpec) -> ColumnElement[bool]:
+def _matched(dialect: Dialect, spec: PruneSpec) -> ColumnElement[bool]:
     if isinstance(spec.executors, Only):
-        condition = _job.executor.in_(spec.executors.executors)
+        condition = dialect.is_one_of(_job.executor, spec.executors.executors)
     else:
-        condition = _job.executor.not_in(spec.executors.executors)
+        condition = not_(dialect.is_one_of(_job.executor, spec.executors.executors))
     return and_(_job.status == spec.status.value, condition)
 
 
@@ -68,17 +68,23 @@ async def _boundary(dialect: Dialect, spec: PruneSpec, length: int) -> tuple[Ins
     async with dialect.searching() as connection:
         row = (
             await connection.execute(
-                select(_job.scheduled_at, _job.id).where(_matched(spec)).order_by(*order).offset(length).limit(1)
+                select(_job.scheduled_at, _job.id)
+                .where(_matched(dialect, spec))
+                .order_by(*order)
+                .offset(length)
+                .limit(1)
             )
         ).first()
     return None if row is None else (row.scheduled_at, row.id)
 
 
-def _beyond(spec: PruneSpec, boundary: tuple[Instant, int]) -> tuple[ColumnElement[bool], Instant, Instant]:
+def _beyond(
+    dialect: Dialect, spec: PruneSpec, boundary: tuple[Instant, int]
+) -> tuple[ColumnElement[bool], Instant, Instant]:
     """Return the condition for the boundary and all jobs beyond it, with their range of ``scheduled_at``."""
     at, job_id = boundary
     if spec.status in READY:
         beyond = or_(_job.scheduled_at > at, and_(_job.scheduled_at == at, _job.id >= job_id))
-        return and_(_matched(spec), beyond), at, MAX_INSTANT
+        return and_(_matched(dialect, spec), beyond), at, MAX_INSTANT
     beyond = or_(_job.scheduled_at < at, and_(_job.scheduled_at == at, _job.id <= job_id))
-    return and_(_matched(spec), beyond), 0, at
+    return and_(_matched(dialect, spec), beyond), 0, at

@@ -80,26 +80,22 @@ async def search(dialect: Dialect, query: Query, *, limit: int, before: int | No
         condition = and_(_job.id < before, condition)
     async with dialect.searching(seconds=QUERY_SECONDS) as connection:
         found = (
-            (
-                await connection.execute(
-                    select(_job.id, _size()).where(condition).order_by(_job.id.desc()).limit(limit + 1)
-                )
+            await connection.execute(
+                select(_job.id, _size(dialect)).where(condition).order_by(_job.id.desc()).limit(limit + 1)
             )
-            .tuples()
-            .all()
-        )
+        ).all()
         ids = _fitting(found[:limit])
         jobs = await _load(connection, ids)
     return Page(jobs, ids[-1] if len(found) > len(ids) else None)
 
 
-def _size() -> ColumnElement[int]:
+def _size(dialect: Dialect) -> ColumnElement[int]:
     details = (
-        select(func.coalesce(func.sum(func.octet_length(_errors.c.details)), 0))
+        select(func.coalesce(func.sum(dialect.octet_length(_errors.c.details)), 0))
         .where(_errors.c.job_id == _job.id, _job.error_count > 0)
         .scalar_subquery()
     )
-    return func.octet_length(_job.data) + func.octet_length(_job.metadata) + details
+    return dialect.octet_length(_job.data) + dialect.octet_length(_job.metadata) + details
 
 
 def _fitting(found: Sequence[tuple[int, int]]) -> list[int]:

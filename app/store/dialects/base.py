@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement
@@ -105,8 +105,11 @@ class Dialect(Protocol):
     async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
         """Return the earliest ``scheduled_at`` among the due jobs of an executor."""
 
-    def is_one_of(self, column: ColumnElement[int], values: Sequence[int]) -> ColumnElement[bool]:
-        """Return the condition that a column's value is one of many."""
+    def octet_length(self, column: ColumnElement[str]) -> ColumnElement[int]:
+        """Return the length of a text in bytes of UTF-8."""
+
+    def is_one_of(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
+        """Return the condition that a column's value is one of many, however many."""
 
     def has_all_tags(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
         """Return the condition that a list of tags has all of these."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, event, func, literal, select, text
+from sqlalchemy import ColumnElement, LargeBinary, cast, event, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -182,7 +182,11 @@ class SqliteDialect:
         oldest = min((first_at for _, first_at in rows), default=None)
         return oldest if oldest is not None and oldest <= self.now() else None
 
-    def is_one_of(self, column: ColumnElement[int], values: Sequence[int]) -> ColumnElement[bool]:
+    def octet_length(self, column: ColumnElement[str]) -> ColumnElement[int]:
+        """Measure a text as a blob: SQLite has octet_length only since 3.43."""
+        return func.length(cast(column, LargeBinary))
+
+    def is_one_of(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
         """Pass the values as one JSON parameter: SQLite bounds how many there may be."""
         return column.in_(select(_each(values)))
 

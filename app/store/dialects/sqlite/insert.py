@@ -31,12 +31,13 @@ _HISTORY = (
     " AND status IN ('retryable', 'complete', 'cancelled', 'discarded')"
 )
 _NEAREST = """
-SELECT id, scheduled_at FROM {source} AND scheduled_at =
-  (SELECT min(scheduled_at) FROM {source} AND scheduled_at BETWEEN :at AND :latest)
-UNION ALL
-SELECT id, scheduled_at FROM {source} AND scheduled_at =
-  (SELECT max(scheduled_at) FROM {source} AND scheduled_at >= :earliest AND scheduled_at < :at)
-ORDER BY id
+SELECT (SELECT id FROM {source} AND scheduled_at = nearest.at ORDER BY id LIMIT 1), nearest.at
+FROM (SELECT (SELECT scheduled_at FROM {source} AND scheduled_at BETWEEN :at AND :latest
+              ORDER BY scheduled_at LIMIT 1) AS at
+      UNION ALL
+      SELECT (SELECT scheduled_at FROM {source} AND scheduled_at >= :earliest AND scheduled_at < :at
+              ORDER BY scheduled_at DESC LIMIT 1)) AS nearest
+WHERE nearest.at IS NOT NULL
 """
 NEAREST_BY_KEY = _NEAREST.format(source=_BY_KEY)
 NEAREST_BY_KEY_AND_EXECUTOR = _NEAREST.format(source=_BY_KEY_AND_EXECUTOR)
