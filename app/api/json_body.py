@@ -22,8 +22,7 @@ from .request_errors import (
 T = TypeVar("T")
 
 _JSON_MEDIA_TYPE = re.compile(
-    r"""[ \t]*application/json[ \t]*(?:;[ \t]*(?!charset[ \t]*=)[^;]*|;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)*\Z""",
-    re.IGNORECASE,
+    r"""application/json[ \t]*+(?:;[ \t]*+(?:charset=(?:utf-8|"utf-8")[ \t]*+|(?!charset=)[^;]*+))*+""", re.IGNORECASE
 )
 # Explaining what is wrong with more than this may take long enough for others to notice.
 _EXPLAINED_INLINE_BYTES = 64 * 1024
@@ -90,7 +89,7 @@ async def _read_bytes(request: Request, limit: int) -> bytes:
         raise BodyTooLarge(limit)
     body = await _receive(request, limit)
     if body and not (
-        _JSON_MEDIA_TYPE.match(headers.get("content-type", "")) and _is_plain(headers.get("content-encoding"))
+        _JSON_MEDIA_TYPE.fullmatch(headers.get("content-type", "")) and _is_plain(headers.get("content-encoding"))
     ):
         raise UnsupportedMediaType
     return body

@@ -22,14 +22,14 @@ class ErrorType(StrEnum):
     LOST = "lost"
 
 
-class ExecutionError(Struct, frozen=True):
+class ExecutionError(Struct, frozen=True, gc=False):
     """Why an execution failed, as the worker tells it."""
 
     error_type: str
     message: str
 
 
-class JobError(Struct, frozen=True):
+class JobError(Struct, frozen=True, gc=False):
     """One recorded error of a job."""
 
     attempt: int
@@ -38,7 +38,7 @@ class JobError(Struct, frozen=True):
     recorded_at: Instant
 
 
-class EnqueuableJob(Struct, frozen=True, kw_only=True):
+class EnqueuableJob(Struct, frozen=True, kw_only=True, gc=False):
     """A job to enqueue (rexecutor ``EnqueuableJob``). ``scheduled_at`` None means now, by the database's clock."""
 
     executor: str
@@ -51,7 +51,7 @@ class EnqueuableJob(Struct, frozen=True, kw_only=True):
     uniqueness_criteria: UniquenessCriteria | None = None
 
 
-class Job(Struct, kw_only=True):
+class Job(Struct, gc=False):
     """A stored job (rexecutor ``Job``, with what the service adds: fence, lease, version)."""
 
     id: int
@@ -101,14 +101,14 @@ class EnqueueOutcome(StrEnum):
     REPLACED = "replaced"
 
 
-class Enqueued(Struct, frozen=True):
+class Enqueued(Struct, frozen=True, gc=False):
     """The answer to an enqueue: the job that stands now, and what was done."""
 
     id: int
     outcome: EnqueueOutcome
 
 
-class Ack(Struct, frozen=True):
+class Ack(Struct, frozen=True, gc=False):
     """The answer to a mark: the job's status, and whether it had been made before."""
 
     id: int

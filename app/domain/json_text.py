@@ -22,7 +22,7 @@ class UnstorableJson(ValueError):
     """The value is JSON that a database cannot hold; the message says why."""
 
 
-class JsonDocument(Struct, frozen=True):
+class JsonDocument(Struct, frozen=True, gc=False):
     """A JSON value on its way into the store."""
 
     text: JsonText

@@ -25,7 +25,7 @@ class Operation(StrEnum):
     RELEASE = "release"
 
 
-class Acknowledgement(Struct, frozen=True, kw_only=True):
+class Acknowledgement(Struct, frozen=True, kw_only=True, gc=False):
     """One call of an operation; fenced when it bears a fence."""
 
     operation: Operation
@@ -47,7 +47,7 @@ class RevokeReason(StrEnum):
     ACKNOWLEDGED = "acknowledged"
 
 
-class Settlement(Struct, frozen=True):
+class Settlement(Struct, frozen=True, gc=False):
     """A lease no longer holds a job: its credit is free; with a reason its worker is told to stop."""
 
     lease_id: int
@@ -56,7 +56,7 @@ class Settlement(Struct, frozen=True):
     reason: RevokeReason | None = None
 
 
-class JobState(Struct, kw_only=True):
+class JobState(Struct, kw_only=True, gc=False):
     """The members of a stored job that operations read and change."""
 
     id: int

@@ -1,4 +1,4 @@
-"""Acknowledge on SQLite: load the states, let the table decide, write what changed."""
+"""Acknowledge on SQLite: the usual complete in two statements, all else by the table."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,18 @@ import msgspec
 
 from ....domain.errors import BackendError, JobNotFound
 from ....domain.job import Ack
-from ....domain.lifecycle import Acknowledgement, JobState, Operation
+from ....domain.lifecycle import Acknowledgement, JobState, Operation, Settlement
 from ....domain.lifecycle import acknowledge as apply
+from ....domain.status import JobStatus
 from .rows import collect_effects, select_states, write_states
 from .transaction import SqliteTransaction
 
-# What a fenced complete writes, for many jobs in one step: nearly every acknowledgement is one.
+# Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
+# known in advance, and many take two statements.
+_SELECT_HELD = """
+SELECT id, executor, fence, lease_id FROM jobs
+WHERE id IN (SELECT value FROM json_each(?)) AND status = 'executing' AND lease_id IS NOT NULL
+"""
 _COMPLETE = """
 UPDATE jobs SET status = 'complete', finished_at = ?, lease_id = NULL, version = version + 1,
                 acknowledged_fence = fence, acknowledged_operation = 'complete'
@@ -21,10 +27,38 @@ WHERE id IN (SELECT value FROM json_each(?))
 
 def acknowledge(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
     """Apply acknowledgements in order; each has an outcome of its own."""
-    now = transaction.now
-    require_fence = transaction.rules.require_fence
+    outcomes = _complete_held(transaction, calls)
+    left = [call for call in calls if call.job_id not in outcomes]
+    if not left:
+        return [outcomes[call.job_id] for call in calls]
+    others = iter(_apply_table(transaction, left))
+    return [outcomes[call.job_id] if call.job_id in outcomes else next(others) for call in calls]
+
+
+def _complete_held(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]) -> dict[int, Ack]:
+    """Complete the jobs whose only call is a complete under the very fence that they execute under."""
+    fences: dict[int, int | None] = {}
+    for call in calls:
+        job_id = call.job_id
+        # A job with several calls is left to the table.
+        fences[job_id] = call.fence if call.operation is Operation.COMPLETE and job_id not in fences else None
+    completed: dict[int, Ack] = {}
+    settled = transaction.effects.settled
+    candidates = _json([job_id for job_id, fence in fences.items() if fence is not None])
+    for job_id, executor, fence, lease_id in transaction.connection.execute(_SELECT_HELD, (candidates,)):
+        if fences[job_id] == fence:
+            completed[job_id] = Ack(job_id, JobStatus.COMPLETE)
+            settled.append(Settlement(lease_id, job_id, fence))
+            transaction.count_move(executor, JobStatus.EXECUTING, JobStatus.COMPLETE)
+    if completed:
+        transaction.connection.execute(_COMPLETE, (transaction.now, _json(list(completed))))
+    return completed
+
+
+def _apply_table(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+    """Load the states, let the contract's table decide, write what changed."""
     states = select_states(transaction, {call.job_id for call in calls})
-    changes: dict[int, Acknowledgement | None] = {}
+    changed: dict[int, JobState] = {}
     outcomes: list[Ack | BackendError] = []
     for call in calls:
         state = states.get(call.job_id)
@@ -33,29 +67,17 @@ def acknowledge(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]
             continue
         before = state.status
         try:
-            ack = apply(state, call, now, require_fence=require_fence)
+            ack = apply(state, call, transaction.now, require_fence=transaction.rules.require_fence)
         except BackendError as refusal:
             outcomes.append(refusal)
             continue
         outcomes.append(ack)
         if not ack.duplicate:
-            changes[call.job_id] = None if call.job_id in changes else call
+            changed[state.id] = state
             collect_effects(transaction, state, before)
-    _write(transaction, [(states[job_id], call) for job_id, call in changes.items()])
+    write_states(transaction, list(changed.values()))
     return outcomes
 
 
-def _write(transaction: SqliteTransaction, changes: list[tuple[JobState, Acknowledgement | None]]) -> None:
-    """Write changed states, each with the call that changed it, or None if several did."""
-    completed: list[int] = []
-    others: list[JobState] = []
-    for state, call in changes:
-        if call is not None and call.operation is Operation.COMPLETE and call.fence is not None:
-            completed.append(state.id)
-        else:
-            others.append(state)
-    if completed:
-        ids = msgspec.json.encode(completed).decode()
-        transaction.connection.execute(_COMPLETE, (transaction.now, ids))
-    if others:
-        write_states(transaction, others)
+def _json(ids: list[int]) -> str:
+    return msgspec.json.encode(ids).decode()

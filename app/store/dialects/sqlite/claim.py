@@ -30,9 +30,16 @@ SELECT priority, (SELECT scheduled_at FROM jobs INDEXED BY jobs_ready
                   ORDER BY scheduled_at LIMIT 1)
 FROM levels WHERE priority IS NOT NULL
 """
+NEXT_ATTEMPT = f"min(attempt + 1, {MAX_UINT16})"
+JOB_COLUMNS_AS_CLAIMED = (
+    JOB_COLUMNS.replace("jobs.attempt,", f"{NEXT_ATTEMPT},")
+    .replace("jobs.fence", "jobs.fence + 1")
+    .replace("jobs.version", "jobs.version + 1")
+)
 # One range of the index jobs_ready, already in delivery order.
+# The numbers are those that the claim is about to write.
 SELECT_DUE = f"""
-SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_ready
+SELECT {JOB_COLUMNS_AS_CLAIMED} FROM jobs INDEXED BY jobs_ready
 WHERE executor = :executor AND priority = :priority AND status IN ('scheduled', 'retryable') AND scheduled_at <= :now
 ORDER BY scheduled_at, id LIMIT :count
 """
@@ -42,7 +49,7 @@ WHERE executor = :executor AND priority = :priority AND status IN ('scheduled', 
 ORDER BY scheduled_at LIMIT 1
 """
 _SET_EXECUTING = f"""
-UPDATE jobs SET status = 'executing', attempt = min(attempt + 1, {MAX_UINT16}), fence = fence + 1,
+UPDATE jobs SET status = 'executing', attempt = {NEXT_ATTEMPT}, fence = fence + 1,
                 version = version + 1, attempted_at = ?, lease_id = ?, refunded = 0, attempted_by = ?
 """
 _EXECUTE_FIRST = _SET_EXECUTING + "WHERE id IN (SELECT value FROM json_each(?))"
@@ -129,24 +136,22 @@ def _execute(
         return []
     now = transaction.now
     first = _attempted_by("[]", worker)
+    counts = transaction.counts
     fresh: list[int] = []
     again: list[tuple[Any, ...]] = []
     jobs: list[Job] = []
     for row in rows:
         job = job_of(row, [], expires_at)
-        if row[14] == "[]":
+        if job.attempted_by == "[]":
             job.attempted_by = first
             fresh.append(job.id)
         else:
-            job.attempted_by = _attempted_by(row[14], worker)
+            job.attempted_by = _attempted_by(job.attempted_by, worker)
             again.append((now, lease, job.attempted_by, job.id))
         if job.error_count:
             job.errors = select_errors(transaction.connection, job.id, after=job.error_count - ERRORS_TO_WORKERS)
-        transaction.counts[job.executor, job.status] -= 1
+        counts[job.executor, job.status] -= 1
         job.status = JobStatus.EXECUTING
-        job.attempt = min(job.attempt + 1, MAX_UINT16)
-        job.fence += 1
-        job.version += 1
         job.attempted_at = now
         jobs.append(job)
     transaction.counts[jobs[0].executor, JobStatus.EXECUTING] += len(jobs)

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from ....domain.job import Job, JobError
-from ....domain.json_text import JsonText
 from ....domain.lifecycle import JobState
 from ....domain.limits import MAX_ERRORS_KEPT
 from ....domain.status import JobStatus
@@ -118,27 +117,30 @@ def select_errors(connection: sqlite3.Connection, job_id: int, *, after: int = 0
 
 def job_of(row: Sequence[Any], errors: list[JobError], lease_expires_at: int | None) -> Job:
     """Make a job of a row of ``JOB_COLUMNS``."""
+    job_id, executor, status, data, metadata, attempt, max_attempts, priority, tags, error_count = row[:10]
+    inserted_at, scheduled_at, attempted_at, finished_at, attempted_by, uniqueness_key, fence, version = row[10:18]
+    # By position: with names it takes twice as long, for each job that is claimed.
     return Job(
-        id=row[0],
-        executor=row[1],
-        status=STATUS[row[2]],
-        data=row[3],
-        metadata=row[4],
-        attempt=row[5],
-        max_attempts=row[6],
-        priority=row[7],
-        tags=row[8],
-        errors=errors,
-        error_count=row[9],
-        inserted_at=row[10],
-        scheduled_at=row[11],
-        attempted_at=row[12],
-        finished_at=row[13],
-        attempted_by=row[14],
-        uniqueness_key=None if row[15] is None else JsonText(row[15]),
-        fence=row[16],
-        lease_expires_at=lease_expires_at,
-        version=row[17],
+        job_id,
+        executor,
+        STATUS[status],
+        data,
+        metadata,
+        attempt,
+        max_attempts,
+        priority,
+        tags,
+        errors,
+        error_count,
+        inserted_at,
+        scheduled_at,
+        attempted_at,
+        finished_at,
+        attempted_by,
+        uniqueness_key,
+        fence,
+        lease_expires_at,
+        version,
     )
 
 
