@@ -48,6 +48,14 @@ def openapi(
     return check_file(path) if check else write_file(path)
 
 
+@app.command
+def settings() -> int:
+    """Show all settings with their defaults, ranges and meanings, as a Markdown table."""
+    from .commands.settings import show
+
+    return show()
+
+
 def main() -> None:
     """Run the command that the arguments name."""
     app()

@@ -22,8 +22,9 @@ from .request_errors import (
 T = TypeVar("T")
 
 _JSON_MEDIA_TYPE = re.compile(
-    r"""application/json[ \t]*+(?:;[ \t]*+(?:charset=(?:utf-8|"utf-8")[ \t]*+|(?!charset=)[^;]*+))*+""", re.IGNORECASE
+    rb"""application/json[ \t]*+(?:;[ \t]*+(?:charset=(?:utf-8|"utf-8")[ \t]*+|(?!charset=)[^;]*+))*+""", re.IGNORECASE
 )
+_MAX_LENGTH_DIGITS = 18
 # Explaining what is wrong with more than this may take long enough for others to notice.
 _EXPLAINED_INLINE_BYTES = 64 * 1024
 # Without the hook a number beyond a double ends the decoding; with it such a number is infinity. Integers of thousands
@@ -46,19 +47,11 @@ async def read_json(request: Request, decoder: msgspec.json.Decoder[T], *, limit
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if len(body) <= _EXPLAINED_INLINE_BYTES:
-            return decode_refused(body, decoder)
-    return await asyncio.to_thread(decode_refused, body, decoder)
+            return _explain(body, decoder)
+    return await asyncio.to_thread(_explain, body, decoder)
 
 
-def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Decode a JSON text. Raises MalformedJson or ValidationFailed."""
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return decode_refused(body, decoder)
-
-
-def decode_refused(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def _explain(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Tell what is wrong with a body that the decoder refused: no JSON at all, or which values.
 
     What is left of doubled keys may be right after all: of those the last counts, and it is returned.
@@ -79,17 +72,21 @@ def converted(value: Any, kind: type[T]) -> T:
     faults = find_faults(value, kind)
     if faults:
         raise ValidationFailed(*faults)
-    return msgspec.convert(value, kind)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        raise invalid("", "has a wrong value") from None
 
 
 async def _read_bytes(request: Request, limit: int) -> bytes:
-    headers = request.headers
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
+    headers: dict[bytes, bytes] = dict(request.scope["headers"])
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > limit):
         raise BodyTooLarge(limit)
     body = await _receive(request, limit)
     if body and not (
-        _JSON_MEDIA_TYPE.fullmatch(headers.get("content-type", "")) and _is_plain(headers.get("content-encoding"))
+        _JSON_MEDIA_TYPE.fullmatch(headers.get(b"content-type", b"").strip())
+        and headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
     ):
         raise UnsupportedMediaType
     return body
@@ -112,7 +109,3 @@ async def _receive(request: Request, limit: int) -> bytes:
     if len(body) > limit:
         raise BodyTooLarge(limit)
     return body
-
-
-def _is_plain(content_encoding: str | None) -> bool:
-    return content_encoding is None or content_encoding.strip().lower() == "identity"

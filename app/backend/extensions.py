@@ -69,6 +69,12 @@ class Extensions(Protocol):
     async def rescue(self) -> int:
         """Take jobs back whose leases have run out; return how many."""
 
+    async def drain(self, seconds: float) -> None:
+        """Hand out no more jobs, and wait until none is held here, at most for ``seconds``.
+
+        From then on new subscriptions and claims raise NotReady; everything else goes on.
+        """
+
     async def health(self) -> Health:
         """Ask the database, and look after the loops."""
 

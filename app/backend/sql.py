@@ -160,6 +160,10 @@ class SqlBackend:
         with self._operation():
             return await self._dialect.rescue()
 
+    async def drain(self, seconds: float) -> None:
+        """Hand out no more jobs, and wait until none is held here."""
+        await self._registry.drain(seconds)
+
     async def health(self) -> Health:
         """Ask the database, and look after the loops."""
         revision = await health.schema_revision(self._dialect)

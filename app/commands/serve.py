@@ -6,13 +6,13 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import uvicorn
 import uvloop
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..backend.extensions import Service
 from ..domain.limits import MAX_FRAME_BYTES
 from ..main import app_for, migrate_database, open_service
 from ..observability.logging import configure_logging, get_logger
@@ -25,6 +25,7 @@ _BACKLOG = 2_048
 # How long the interpreter lets one thread run while another waits: the writer's thread and the event loop take turns.
 _SWITCH_SECONDS = 0.001
 _KEEP_ALIVE_SECONDS = 75
+_LAST_ANSWERS_SECONDS = 2
 _USER_TIMEOUT_MILLISECONDS = 30_000
 
 
@@ -72,7 +73,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             ws_ping_timeout=None,
             ws_per_message_deflate=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -80,24 +81,34 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         )
         server = _Server(config)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.leave)
-        _tell_where(settings, listening)
-        await server.serve(sockets=[listening])
+        async with asyncio.TaskGroup() as tasks:
+            leaving = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, _hear_signal, server, leaving)
+            drain = tasks.create_task(_drain_then_leave(server, service, leaving, settings.drain_seconds))
+            _tell_where(settings, listening)
+            await server.serve(sockets=[listening])
+            drain.cancel()
+
+
+def _hear_signal(server: uvicorn.Server, leaving: asyncio.Event) -> None:
+    """Drain at the first signal, leave at once at the second."""
+    if leaving.is_set():
+        server.force_exit = server.should_exit = True
+    leaving.set()
+
+
+async def _drain_then_leave(
+    server: uvicorn.Server, service: Service, leaving: asyncio.Event, drain_seconds: float
+) -> None:
+    await leaving.wait()
+    get_logger().info("server.draining", drain_seconds=drain_seconds)
+    await service.drain(drain_seconds)
+    server.should_exit = True
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which ends with exit status 0 at a signal, at once at a second one."""
-
-    def leave(self) -> None:
-        """Stop serving."""
-        self.handle_exit(signal.SIGTERM, None)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Leave at the first signal, without ceremony at the second."""
-        if self.should_exit:
-            self.force_exit = True
-        self.should_exit = True
+    """uvicorn's server without its signal handling, which closes all sockets first and exits with the signal."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

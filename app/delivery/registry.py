@@ -9,6 +9,7 @@ from typing import Any
 
 from uuid_utils import uuid7
 
+from ..domain.errors import NotReady
 from ..domain.job import Job
 from ..domain.lifecycle import Acknowledgement, Operation
 from ..domain.stream import Hello
@@ -23,6 +24,7 @@ from .poll import Poll
 from .subscription import Subscription
 
 _STOP_SECONDS = 5.0
+_DRAIN_PAUSE_SECONDS = 0.05
 
 _log = get_logger()
 
@@ -41,6 +43,8 @@ class Registry:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._by_lease: dict[int, Subscription] = {}
+        self._polls: set[Poll] = set()
+        self._draining = False
         self._renewal_pause_seconds = min(1.0, lease_seconds / 6)
         self._renewal = GuardedLoop("lease_renewal", self._renew_leases)
         self._renewal_task = tasks.create_task(self._renewal.run())
@@ -59,7 +63,8 @@ class Registry:
         prefetch: int,
         resume: str | None,  # noqa: ARG002
     ) -> Subscription:
-        """Open a lease and stand in line with it."""
+        """Open a lease and stand in line with it. Raises NotReady while draining."""
+        self._refuse_while_draining()
         session = str(uuid7())
         token = token_urlsafe(24)
         name = worker or session
@@ -93,7 +98,11 @@ class Registry:
     async def poll(
         self, executor: str, *, limit: int, wait: timedelta, worker: str | None, lease: timedelta | None
     ) -> list[Job]:
-        """Stand in line until there is one job, at most for ``wait``; when cancelled, what arrives goes back."""
+        """Stand in line until there is one job, at most for ``wait``; when cancelled, what arrives goes back.
+
+        Raises NotReady while draining.
+        """
+        self._refuse_while_draining()
         session = str(uuid7())
         seconds = self._lease_seconds if lease is None else lease.total_seconds()
         new_lease = NewLease(
@@ -102,12 +111,14 @@ class Registry:
         wait_seconds = wait.total_seconds()
         poll = Poll(new_lease, limit, once=not wait_seconds)
         self._join(executor, poll)
+        self._polls.add(poll)
         try:
             return list(await poll.answer(wait_seconds or None))
         except asyncio.CancelledError:
             self.give_back(poll.withdraw())
             raise
         finally:
+            self._polls.discard(poll)
             self._take_out(executor, poll)
 
     def give_back(self, jobs: Sequence[Job]) -> None:
@@ -129,6 +140,19 @@ class Registry:
         for executor in freed:
             self._demand_changed(executor)
 
+    async def drain(self, seconds: float) -> None:
+        """Hand out no more jobs; wait until none is held here, at most for ``seconds``. Acknowledgements go on."""
+        self._draining = True
+        for poll in self._polls:
+            poll.withdraw()
+        for subscription in self._by_lease.values():
+            subscription.drain()
+        deadline = asyncio.get_running_loop().time() + seconds
+        while any(subscription.holds_jobs for subscription in self._by_lease.values()):
+            if asyncio.get_running_loop().time() >= deadline:
+                return
+            await asyncio.sleep(_DRAIN_PAUSE_SECONDS)
+
     async def stop(self) -> None:
         """End all loops; a claim that is under way is finished first, and what nobody was sent is given back."""
         self._renewal_task.cancel()
@@ -140,6 +164,10 @@ class Registry:
             _, late = await asyncio.wait(self._running, timeout=_STOP_SECONDS)
             for task in late:
                 task.cancel()
+
+    def _refuse_while_draining(self) -> None:
+        if self._draining:
+            raise NotReady("The server is leaving.")
 
     def _join(self, executor: str, place: Place) -> None:
         dispatcher = self._dispatchers.get(executor)

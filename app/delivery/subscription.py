@@ -48,8 +48,14 @@ class Subscription:
         self._claims = 0
         self._stops = 0
         self._closed = False
+        self._drained = False
         self._events: list[Event] = []
         self._arrived = asyncio.Event()
+
+    @property
+    def holds_jobs(self) -> bool:
+        """Whether a job is held here."""
+        return bool(self._held)
 
     # What the subscriber does.
 
@@ -64,7 +70,9 @@ class Subscription:
         return events
 
     def request(self, credits: int) -> None:
-        """Add credits, 10,000 open at most; resumes their return after a stop."""
+        """Add credits, 10,000 open at most; resumes their return after a stop. Nothing follows a drain."""
+        if self._drained or self._closed:
+            return
         self.credits = min(self.credits + credits, MAX_OPEN_CREDITS)
         self._returns_credits = self._prefetch > 0
         self._demand_changed()
@@ -76,8 +84,7 @@ class Subscription:
         self._stops += 1
         unsent = self._take_unsent()
         self._put(Stopped(reference))
-        if unsent:
-            self._give_back(unsent)
+        self._give_back(unsent)
 
     def alive(self) -> None:
         """Note a sign of life."""
@@ -147,9 +154,14 @@ class Subscription:
         return True
 
     def drain(self) -> None:
-        """Tell the subscriber that no more jobs come here."""
+        """Tell the subscriber that no more jobs come here; what was not sent goes back."""
+        self._drained = True
         self.credits = 0
+        self._returns_credits = False
+        self._stops += 1
+        unsent = self._take_unsent()
         self._put(Drain())
+        self._give_back(unsent)
 
     def _put(self, *events: Event) -> None:
         self._events.extend(events)

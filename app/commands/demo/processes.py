@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, Timer
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -40,9 +40,9 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the workers, then the service."""
+        """End the workers, then the service; when interrupted, without waiting for what the workers do."""
         try:
-            _end(list(self._workers.values()))
+            _end(list(self._workers.values()), at_once=kind is not None)
         finally:
             _end([self._service] if self._service else [])
             self._log.close()
@@ -56,9 +56,10 @@ class Processes:
             "REXECUTOR_LOG_FORMAT": "json",
         }
         self._service = self._start([_PACKAGE, "serve"], settings)
-        killer = _kill_after(self._service, _START_SECONDS)
+        impatience = Timer(_START_SECONDS, self._service.kill)
+        impatience.start()
         line = _lines_of(self._service).readline()
-        killer.set_result()
+        impatience.cancel()
         for word in line.split():
             if word.startswith("http://"):
                 return word
@@ -112,10 +113,13 @@ def _lines_of(process: subprocess.Popen[str]) -> IO[str]:
     return process.stdout
 
 
-def _end(processes: list[subprocess.Popen[str]]) -> None:
+def _end(processes: list[subprocess.Popen[str]], *, at_once: bool = False) -> None:
     """End processes in good order, those that take too long without it."""
     for process in processes:
-        process.terminate()
+        if at_once:
+            process.kill()
+        else:
+            process.terminate()
     until = time.monotonic() + _END_SECONDS
     for process in processes:
         try:
