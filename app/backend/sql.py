@@ -130,7 +130,7 @@ class SqlBackend:
         """Let the job be held longer."""
         with self._operation():
             seconds = self._lease_seconds if lease is None else lease.total_seconds()
-            return _outcome(await self._dialect.renew_job(job_id, fence, seconds=seconds))
+            return _outcome(await self._dialect.renew_job(job_id, fence, seconds=seconds, is_own=lease is not None))
 
     async def claim_jobs(
         self,

@@ -132,6 +132,10 @@ class Registry:
             dispatcher = self._dispatchers.get(executor)
             if dispatcher is not None:
                 dispatcher.wake_at(instant)
+        for old_lease, new_lease in effects.leases:
+            if (holder := self._by_lease.get(old_lease)) is not None:
+                self._by_lease[new_lease] = holder
+                holder.leases.append(new_lease)
         freed: set[str] = set()
         for settlement in effects.settled:
             subscription = self._by_lease.get(settlement.lease_id)
@@ -145,7 +149,7 @@ class Registry:
         self._draining = True
         for poll in self._polls:
             poll.withdraw()
-        for subscription in self._by_lease.values():
+        for subscription in set(self._by_lease.values()):
             subscription.drain()
         deadline = asyncio.get_running_loop().time() + seconds
         while any(subscription.holds_jobs for subscription in self._by_lease.values()):
@@ -158,7 +162,7 @@ class Registry:
         self._renewal_task.cancel()
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
-        for subscription in list(self._by_lease.values()):
+        for subscription in set(self._by_lease.values()):
             await subscription.close()
         while self._running:
             _, late = await asyncio.wait(self._running, timeout=_STOP_SECONDS)
@@ -195,7 +199,8 @@ class Registry:
 
     async def _leave(self, subscription: Subscription, unsent: Sequence[Job]) -> None:
         """Take a subscription out of the line; its lease stays while it holds jobs, for a resume or for rescue."""
-        self._by_lease.pop(subscription.lease, None)
+        for lease_id in subscription.leases:
+            self._by_lease.pop(lease_id, None)
         self._take_out(subscription.executor, subscription)
         if unsent:
             await self._release(unsent)
@@ -219,7 +224,7 @@ class Registry:
         now = asyncio.get_running_loop().time()
         due = [
             subscription
-            for subscription in self._by_lease.values()
+            for subscription in set(self._by_lease.values())
             if subscription.alive_at > subscription.renewed_at
             and now - subscription.renewed_at >= self._lease_seconds / 3
         ]

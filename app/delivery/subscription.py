@@ -32,6 +32,8 @@ class Subscription:
         self.hello = hello
         self.executor = executor
         self.lease = lease
+        self.leases = [lease]
+        """All leases of this session: some of its jobs may have one of their own."""
         self.worker = worker
         self.credits = prefetch
         self.alive_at = asyncio.get_running_loop().time()

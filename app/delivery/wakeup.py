@@ -17,39 +17,43 @@ class Wakeup:
         self._event = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at: Instant | None = None
+        self._sleeps = False
 
     def wake(self) -> None:
         """End the sleep at once."""
         self._event.set()
 
     def wake_at(self, instant: Instant) -> None:
-        """End the sleep no later than this."""
-        if self._event.is_set():
+        """End the sleep, this one or the next, no later than this."""
+        if self._rings_at is not None and self._rings_at <= instant:
             return
-        if instant <= self._now():
-            self._event.set()
-        elif self._rings_at is None or instant < self._rings_at:
-            self._ring_at(instant)
+        self._rings_at = instant
+        if self._sleeps:
+            self._set_timer()
 
     async def sleep(self, until: Instant | None) -> None:
         """Sleep until woken, or until ``until`` by the clock, or for as long as the fallback says."""
-        latest = self._now() + int(self._fallback_seconds * 1_000_000)
-        self._ring_at(latest if until is None else min(until, latest))
+        self.wake_at(self._now() + int(self._fallback_seconds * 1_000_000))
+        if until is not None:
+            self.wake_at(until)
+        self._sleeps = True
+        self._set_timer()
         try:
             await self._event.wait()
         finally:
+            self._sleeps = False
             self._event.clear()
-            self._cancel()
+            self._cancel_timer()
+            self._rings_at = None
 
-    def _ring_at(self, instant: Instant) -> None:
-        self._cancel()
-        self._rings_at = instant
-        # Rounded up to the loop's resolution of a millisecond: a timer that rings early would only sleep again.
-        milliseconds = math.ceil(max(instant - self._now(), 0) / 1_000)
-        self._timer = asyncio.get_running_loop().call_later(milliseconds / 1_000, self._event.set)
+    def _set_timer(self) -> None:
+        self._cancel_timer()
+        if self._rings_at is not None:
+            # Rounded up to the loop's resolution of a millisecond: a timer that rings early would only sleep again.
+            milliseconds = math.ceil(max(self._rings_at - self._now(), 0) / 1_000)
+            self._timer = asyncio.get_running_loop().call_later(milliseconds / 1_000, self._event.set)
 
-    def _cancel(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        self._rings_at = None

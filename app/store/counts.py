@@ -22,7 +22,7 @@ async def list_executors(dialect: Dialect) -> list[ExecutorSummary]:
         connected: dict[str, int] = dict(
             (
                 await connection.execute(
-                    select(_leases.executor, func.count())
+                    select(_leases.executor, func.count(_leases.session.distinct()))
                     .where(_leases.connected == 1, _leases.expires_at > dialect.now())
                     .group_by(_leases.executor)
                 )

@@ -14,6 +14,8 @@ class Effects(Struct):
 
     ready: dict[str, Instant] = {}
     """For each executor the earliest time at which a job became ready to run."""
+    leases: list[tuple[int, int]] = []
+    """(old, new): a session's job went from one of its leases to a lease of its own."""
     settled: list[Settlement] = []
 
     def add_ready(self, executor: str, at: Instant) -> None:

@@ -58,8 +58,10 @@ class Processes:
         self._service = self._start([_PACKAGE, "serve"], settings)
         impatience = Timer(_START_SECONDS, self._service.kill)
         impatience.start()
-        line = _lines_of(self._service).readline()
-        impatience.cancel()
+        try:
+            line = _lines_of(self._service).readline()
+        finally:
+            impatience.cancel()
         for word in line.split():
             if word.startswith("http://"):
                 return word

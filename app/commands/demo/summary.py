@@ -37,6 +37,8 @@ def show_lines(console: Console) -> None:
 def _describe(planned: Planned, found: Found) -> str:
     ending = planned.ending
     job_id = found.jobs[planned.name]["id"]
+    if ending.told_to_stop:
+        return f"{ending.status} while executing; its worker was told to stop"
     words = [ending.status]
     if ending.errors:
         counted = (error if count == 1 else f"{count} × {error}" for error, count in Counter(ending.errors).items())
@@ -50,6 +52,4 @@ def _describe(planned: Planned, found: Found) -> str:
     if "delay" in planned.members:
         late = min(delivery.late_seconds for delivery in found.deliveries if delivery.job_id == job_id)
         words.append(f"{late * 1_000:.1f} ms after its time")
-    if ending.told_to_stop:
-        words.append("(its worker was told)")
     return " ".join(words)

@@ -74,8 +74,8 @@ class Dialect(Protocol):
     async def close_session(self, session: str) -> None:
         """Note that a session has no connection; forget its lease if it holds nothing."""
 
-    async def renew_job(self, job_id: int, fence: int, *, seconds: float) -> LeaseRenewed | BackendError:
-        """Hold one job until ``seconds`` from now."""
+    async def renew_job(self, job_id: int, fence: int, *, seconds: float, is_own: bool) -> LeaseRenewed | BackendError:
+        """Hold one job until ``seconds`` from now; with ``is_own``, without the other jobs of its session."""
 
     async def rescue(self) -> int:
         """Take jobs back from leases that have run out, a bounded number; return how many."""

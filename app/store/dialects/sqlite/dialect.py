@@ -123,9 +123,9 @@ class SqliteDialect:
         """Note that a session has no connection."""
         await self._one(close_sessions, session)
 
-    async def renew_job(self, job_id: int, fence: int, *, seconds: float) -> LeaseRenewed | BackendError:
+    async def renew_job(self, job_id: int, fence: int, *, seconds: float, is_own: bool) -> LeaseRenewed | BackendError:
         """Hold one job until ``seconds`` from now."""
-        return await self._one(renew_jobs, JobLease(job_id, fence, seconds))
+        return await self._one(renew_jobs, JobLease(job_id, fence, seconds, is_own))
 
     async def rescue(self) -> int:
         """Take jobs back from leases that have run out."""

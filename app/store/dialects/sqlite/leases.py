@@ -36,11 +36,12 @@ class SessionAlive(Struct, frozen=True):
 
 
 class JobLease(Struct, frozen=True):
-    """A wish to hold one job until ``seconds`` from now."""
+    """A wish to hold one job until ``seconds`` from now; ``is_own`` if its neighbours are not meant."""
 
     job_id: int
     fence: int
     seconds: float
+    is_own: bool
 
 
 def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[bool]:
@@ -87,20 +88,22 @@ def disconnect_all(transaction: SqliteTransaction, calls: Sequence[None]) -> lis
 
 
 def _renew_job(transaction: SqliteTransaction, wish: JobLease, lease_id: int) -> Instant:
-    """Renew the session that streams the job, or give the job a lease of its own.
+    """Renew the session that streams the job, or give the job a lease of its own in its session.
 
-    A lease of its own lets one of several claimed jobs be held longer, or not so long. A streamed job's lease is its
-    session's, which this never shortens.
+    A lease of its own lets one job be held longer than its neighbours or, where no connection renews them, not so long.
     """
     session, executor, worker, connected, expires_at = transaction.connection.execute(
         _SELECT_LEASE, (lease_id,)
     ).fetchone()
     wanted = transaction.now + int(wish.seconds * 1_000_000)
-    if connected:
+    if connected and not wish.is_own:
         transaction.connection.execute(_RENEW_SESSION, (wanted, session))
         return max(wanted, cast(int, expires_at))
-    lease = NewLease(session=session, executor=executor, worker=worker, seconds=wish.seconds, connected=False)
+    if connected and wanted <= expires_at:
+        return cast(int, expires_at)
+    lease = NewLease(session=session, executor=executor, worker=worker, seconds=wish.seconds, connected=bool(connected))
     (own_lease,) = open_leases(transaction, [lease])
+    transaction.effects.leases.append((lease_id, own_lease))
     transaction.connection.execute(_MOVE_JOB, (own_lease, wish.job_id))
     return wanted
 

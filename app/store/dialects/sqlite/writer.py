@@ -103,7 +103,7 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
     connection = transaction.connection
     for member in batch:
         ready = dict(transaction.effects.ready)
-        settled = len(transaction.effects.settled)
+        settled, leases = len(transaction.effects.settled), len(transaction.effects.leases)
         connection.execute("SAVEPOINT member")
         try:
             member.results = member.run(transaction, list(member.items))
@@ -113,5 +113,6 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
             transaction.counts.clear()
             transaction.effects.ready = ready
             del transaction.effects.settled[settled:]
+            del transaction.effects.leases[leases:]
             connection.execute("ROLLBACK TO member")
         connection.execute("RELEASE member")
