@@ -46,7 +46,7 @@ bench: install ## Measure the speed
 	$(BIN)/python -m benchmarks
 
 openapi: install ## Write openapi/openapi.json anew
-	$(BIN)/rexecutor openapi --write
+	$(BIN)/rexecutor openapi
 
 # --no-header: the header would name the command with its paths. No option writes an index into the files.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS)
