@@ -22,7 +22,7 @@ JSON = "application/json"
 router = APIRouter(route_class=DirectRoute, tags=["acknowledgements"])
 
 
-@router.post("/v1/jobs/{job_id}/complete", operation_id="mark_job_complete")
+@router.post("/v1/jobs/{id}/complete", operation_id="mark_job_complete")
 async def mark_job_complete(request: Request) -> Response:
     """Mark a job as complete."""
     job_id = job_id_of(request)
@@ -30,7 +30,7 @@ async def mark_job_complete(request: Request) -> Response:
     return _answer(await service_of(request).mark_job_complete(job_id, fence=_given(body.fence)))
 
 
-@router.post("/v1/jobs/{job_id}/retry", operation_id="mark_job_retryable")
+@router.post("/v1/jobs/{id}/retry", operation_id="mark_job_retryable")
 async def mark_job_retryable(request: Request) -> Response:
     """Record an error and run the job again at a given time.
 
@@ -43,7 +43,7 @@ async def mark_job_retryable(request: Request) -> Response:
     return _answer(await service.mark_job_retryable(job_id, run_at, body.error.to_error(), fence=_given(body.fence)))
 
 
-@router.post("/v1/jobs/{job_id}/discard", operation_id="mark_job_discarded")
+@router.post("/v1/jobs/{id}/discard", operation_id="mark_job_discarded")
 async def mark_job_discarded(request: Request) -> Response:
     """Record an error and give the job up."""
     job_id = job_id_of(request)
@@ -53,7 +53,7 @@ async def mark_job_discarded(request: Request) -> Response:
     )
 
 
-@router.post("/v1/jobs/{job_id}/cancel", operation_id="mark_job_cancelled")
+@router.post("/v1/jobs/{id}/cancel", operation_id="mark_job_cancelled")
 async def mark_job_cancelled(request: Request) -> Response:
     """Record an error and cancel the job.
 
@@ -66,7 +66,7 @@ async def mark_job_cancelled(request: Request) -> Response:
     )
 
 
-@router.post("/v1/jobs/{job_id}/snooze", operation_id="mark_job_snoozed")
+@router.post("/v1/jobs/{id}/snooze", operation_id="mark_job_snoozed")
 async def mark_job_snoozed(request: Request) -> Response:
     """Run the job later; the attempt does not count."""
     job_id = job_id_of(request)
@@ -75,7 +75,7 @@ async def mark_job_snoozed(request: Request) -> Response:
     return _answer(await service_of(request).mark_job_snoozed(job_id, run_at, fence=_given(body.fence)))
 
 
-@router.post("/v1/jobs/{job_id}/release", operation_id="release_job")
+@router.post("/v1/jobs/{id}/release", operation_id="release_job")
 async def release_job(request: Request) -> Response:
     """Give a job back that was not started; the attempt does not count."""
     job_id = job_id_of(request)
@@ -83,7 +83,7 @@ async def release_job(request: Request) -> Response:
     return _answer(await service_of(request).release_job(job_id, fence=body.fence))
 
 
-@router.post("/v1/jobs/{job_id}/heartbeat", operation_id="renew_lease")
+@router.post("/v1/jobs/{id}/heartbeat", operation_id="renew_lease")
 async def renew_lease(request: Request) -> Response:
     """Hold a job for longer.
 

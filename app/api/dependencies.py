@@ -35,7 +35,7 @@ def request_id_of(connection: HTTPConnection) -> str:
 
 def job_id_of(request: Request) -> int:
     """Return the job's id in the path. Raises ValidationFailed for what is no 64-bit integer."""
-    given: str = request.path_params["job_id"]
+    given: str = request.path_params["id"]
     if _JOB_ID.fullmatch(given) and MIN_INT64 <= int(given) <= MAX_INT64:
         return int(given)
     raise invalid("", "the id in the path must be an integer of 64 bits")

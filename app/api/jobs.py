@@ -58,7 +58,7 @@ async def enqueue_many(request: Request) -> Response:
     return Response(msgspec.json.encode({"results": results}), media_type=JSON)
 
 
-@router.get("/v1/jobs/{job_id}", operation_id="get_job")
+@router.get("/v1/jobs/{id}", operation_id="get_job")
 async def get_job(request: Request) -> Response:
     """Get a job.
 
@@ -68,7 +68,7 @@ async def get_job(request: Request) -> Response:
     return _job_response(await service_of(request).get_job(job_id))
 
 
-@router.patch("/v1/jobs/{job_id}", operation_id="update_job")
+@router.patch("/v1/jobs/{id}", operation_id="update_job")
 async def update_job(request: Request) -> Response:
     """Change members of a job, in any status.
 
@@ -83,7 +83,7 @@ async def update_job(request: Request) -> Response:
     return _job_response(await service_of(request).update_job(job_id, changes, if_match=if_match))
 
 
-@router.post("/v1/jobs/{job_id}/rerun", operation_id="rerun_job")
+@router.post("/v1/jobs/{id}/rerun", operation_id="rerun_job")
 async def rerun_job(request: Request) -> Response:
     """Run a job once more, now.
 

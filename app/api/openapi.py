@@ -84,7 +84,7 @@ _TAGS = [
     {"name": "service", "description": "The service itself."},
 ]
 _PARAMETERS: dict[str, Schema] = {
-    "job_id": {"name": "job_id", "in": "path", "required": True, "schema": {"type": "integer", "format": "int64"}},
+    "id": {"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "format": "int64"}},
     "executor": {
         "name": "executor",
         "in": "path",

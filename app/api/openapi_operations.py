@@ -90,7 +90,7 @@ def _ack(status: str) -> dict[int, Answer]:
 
 
 def _mark(body: Body, status: str, *problems: str) -> Operation:
-    return Operation(parameters=("job_id",), body=body, answers=_ack(status), problems=(*_MARK, *problems))
+    return Operation(parameters=("id",), body=body, answers=_ack(status), problems=(*_MARK, *problems))
 
 
 _JOB = {200: Answer("The job.", "Job", JOB_EXAMPLE, headers=("ETag",))}
@@ -134,9 +134,9 @@ OPERATIONS: dict[str, Operation] = {
         },
         problems=(*_BODY, *_WRITES),
     ),
-    "get_job": Operation(parameters=("job_id",), answers=_JOB, problems=("job-not-found", "validation-error", *_READS)),
+    "get_job": Operation(parameters=("id",), answers=_JOB, problems=("job-not-found", "validation-error", *_READS)),
     "update_job": Operation(
-        parameters=("job_id", "If-Match"),
+        parameters=("id", "If-Match"),
         body=Body(
             JobChangesBody,
             {
@@ -149,7 +149,7 @@ OPERATIONS: dict[str, Operation] = {
         problems=(*_BODY, "job-not-found", "version-mismatch", *_WRITES),
     ),
     "rerun_job": Operation(
-        parameters=("job_id",),
+        parameters=("id",),
         body=Body(RerunBody, {"rerun": {}, "force": {"force": True}}, is_optional=True),
         answers=_ack("retryable"),
         problems=(*_BODY, "job-not-found", "job-executing", *_WRITES),
@@ -212,13 +212,13 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "mark_job_snoozed": _mark(Body(SnoozeBody, {"delay": {"delay": 60, "fence": 2}}), "retryable", "fence-required"),
     "release_job": Operation(
-        parameters=("job_id",),
+        parameters=("id",),
         body=Body(ReleaseBody, {"worker": {"fence": 2}}),
         answers=_ack("retryable"),
         problems=(*_BODY, "job-not-found", "stale-fence", *_WRITES),
     ),
     "renew_lease": Operation(
-        parameters=("job_id",),
+        parameters=("id",),
         body=Body(HeartbeatBody, {"worker": {"fence": 2, "lease": "PT5M"}}),
         answers={
             200: Answer(
