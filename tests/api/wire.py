@@ -26,7 +26,7 @@ async def claim(api: httpx2.AsyncClient, executor: str = "mail", **members: Any)
 
 
 async def get(api: httpx2.AsyncClient, job_id: int) -> dict[str, Any]:
-    answer = await api.get(f"/v1/jobs/{id}")
+    answer = await api.get(f"/v1/jobs/{job_id}")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
