@@ -1,6 +1,7 @@
 """`rexecutor serve` and `rexecutor migrate`: from settings to a listening socket, each failure in one clear line."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -23,9 +24,10 @@ from .socket_protocol import SocketProtocol
 
 _BACKLOG = 2_048
 # How long the interpreter lets one thread run while another waits: the writer's thread and the event loop take turns.
-_SWITCH_SECONDS = 0.001
+_SWITCH_SECONDS = 0.005
 _KEEP_ALIVE_SECONDS = 75
 _LAST_ANSWERS_SECONDS = 2
+_COLLECT_AFTER = 50_000, 20, 50
 _USER_TIMEOUT_MILLISECONDS = 30_000
 
 
@@ -62,6 +64,7 @@ def migrate(revision: str) -> int:
 
 async def _serve(settings: Settings, listening: socket.socket) -> None:
     async with open_service(settings) as service:
+        _collect_rarely()
         config = uvicorn.Config(
             app_for(service, settings),
             http="httptools",
@@ -89,6 +92,16 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             _tell_where(settings, listening)
             await server.serve(sockets=[listening])
             drain.cancel()
+
+
+def _collect_rarely() -> None:
+    """Spare what waits for its commit from the garbage collector.
+
+    With 50 requests waiting it was run every few requests, and took a third of the time of each.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _hear_signal(server: uvicorn.Server, leaving: asyncio.Event) -> None:
