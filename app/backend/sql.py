@@ -55,6 +55,8 @@ class SqlBackend:
     async def enqueue(self, job: EnqueuableJob) -> Enqueued:
         """Store a job, or find its duplicate."""
         with self._operation():
+            if job.scheduled_at is None:
+                self._registry.expect(job.executor)
             return (await self._dialect.insert([job]))[0]
 
     async def mark_job_complete(self, job_id: int, *, fence: int | None = None) -> Ack:

@@ -23,8 +23,6 @@ from ..store.dialects.base import DatabaseHeld
 from .socket_protocol import SocketProtocol
 
 _BACKLOG = 2_048
-# How long the interpreter lets one thread run while another waits: the writer's thread and the event loop take turns.
-_SWITCH_SECONDS = 0.005
 _KEEP_ALIVE_SECONDS = 75
 _LAST_ANSWERS_SECONDS = 2
 _COLLECT_AFTER = 50_000, 20, 50
@@ -43,7 +41,6 @@ def serve(*, migrate: bool | None = None) -> int:
         if migrate is not None:
             settings = settings.model_copy(update={"migrate": migrate})
         _configure_logging(settings)
-        sys.setswitchinterval(_SWITCH_SECONDS)
         with _listen(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listening))
 

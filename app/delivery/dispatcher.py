@@ -63,6 +63,11 @@ class Dispatcher:
         """Hear that a job waits for this instant: a hint, which may be wrong or lost."""
         self._wakeup.wake_at(instant)
 
+    def expect(self) -> None:
+        """Hear that a due job is about to be submitted: claimed right behind it, it shares its transaction."""
+        if self._wakeup.sleeps and any(place.wanted for place in self._line):
+            self._wakeup.wake()
+
     def demand_changed(self) -> None:
         """Hear that somebody may want jobs."""
         self._wakeup.wake()
@@ -92,7 +97,7 @@ class Dispatcher:
         demands: list[Demand] = []
         reserved: list[tuple[Place, int, int]] = []
         for place in self._line:
-            credits = min(place.credits, room)
+            credits = min(place.wanted, room)
             if credits > 0:
                 room -= credits
                 demands.append(Demand(place.lease, place.worker, credits))

@@ -19,7 +19,7 @@ class Place(Protocol):
         """The name recorded in ``attempted_by``."""
 
     @property
-    def credits(self) -> int:
+    def wanted(self) -> int:
         """How many jobs it wants now."""
 
     def reserve(self, credits: int) -> int:

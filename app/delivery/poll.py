@@ -14,7 +14,7 @@ class Poll:
         """Stand in line for ``lease``; with ``once`` the first claim answers, even with no job."""
         self.lease = lease
         self.worker = lease.worker
-        self.credits = credits
+        self.wanted = credits
         self._once = once
         self._answer: asyncio.Future[Sequence[Job]] = asyncio.get_running_loop().create_future()
 
@@ -25,14 +25,14 @@ class Poll:
 
     def withdraw(self) -> Sequence[Job]:
         """Want nothing any more; return the jobs that have arrived, what arrives later goes back."""
-        self.credits = 0
+        self.wanted = 0
         if not self._answer.done():
             self._answer.set_result(())
         return self._answer.result()
 
     def reserve(self, credits: int) -> int:
         """Set credits aside for a claim."""
-        self.credits -= credits
+        self.wanted -= credits
         return 0
 
     def give(self, jobs: Sequence[Job], *, reserved: int, token: int) -> Sequence[Job]:  # noqa: ARG002
@@ -42,7 +42,7 @@ class Poll:
         if jobs or self._once:
             self._answer.set_result(jobs)
         else:
-            self.credits += reserved
+            self.wanted += reserved
         return ()
 
     def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002

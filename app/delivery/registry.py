@@ -126,6 +126,12 @@ class Registry:
         if jobs:
             self._start(self._release(jobs))
 
+    def expect(self, executor: str) -> None:
+        """Hear that a due job is about to be submitted. A hint: the commit tells for sure."""
+        dispatcher = self._dispatchers.get(executor)
+        if dispatcher is not None:
+            dispatcher.expect()
+
     def committed(self, effects: Effects) -> None:
         """Hear what a transaction did: wake executors, settle jobs with those who held them."""
         for executor, instant in effects.ready.items():

@@ -8,6 +8,10 @@ from ..domain.lifecycle import RevokeReason, Settlement
 from ..domain.limits import MAX_OPEN_CREDITS
 from ..domain.stream import Drain, Event, Hello, Revoke, Stopped, SubscriptionClosed
 
+_MAX_A_CLAIM = 250
+"""While the jobs of one claim are sent, the next is made."""
+_MAX_UNSENT_CHARACTERS = 4 * 1024 * 1024
+
 
 class Subscription:
     """A stream's place; fits the contract's ``Subscription``.
@@ -35,7 +39,7 @@ class Subscription:
         self.leases = [lease]
         """All leases of this session: some of its jobs may have one of their own."""
         self.worker = worker
-        self.credits = prefetch
+        self._credits = prefetch
         self.alive_at = asyncio.get_running_loop().time()
         self.renewed_at = self.alive_at
         self._returns_credits = prefetch > 0
@@ -52,7 +56,13 @@ class Subscription:
         self._closed = False
         self._drained = False
         self._events: list[Event] = []
+        self._unsent_characters = 0
         self._arrived = asyncio.Event()
+
+    @property
+    def wanted(self) -> int:
+        """How many jobs to claim now: none while much is waiting to be sent, whatever the credit."""
+        return min(self._credits, _MAX_A_CLAIM) if self._unsent_characters < _MAX_UNSENT_CHARACTERS else 0
 
     @property
     def holds_jobs(self) -> bool:
@@ -69,19 +79,22 @@ class Subscription:
             self._arrived.clear()
             await self._arrived.wait()
         events, self._events = self._events, []
+        if self._unsent_characters >= _MAX_UNSENT_CHARACTERS:
+            self._demand_changed()
+        self._unsent_characters = 0
         return events
 
     def request(self, credits: int) -> None:
         """Add credits, 10,000 open at most; resumes their return after a stop. Nothing follows a drain."""
         if self._drained or self._closed:
             return
-        self.credits = min(self.credits + credits, MAX_OPEN_CREDITS)
+        self._credits = min(self._credits + credits, MAX_OPEN_CREDITS)
         self._returns_credits = self._prefetch > 0
         self._demand_changed()
 
     def stop(self, reference: str | None = None) -> None:
         """Take all open credits and their return; what was not sent yet goes back."""
-        self.credits = 0
+        self._credits = 0
         self._returns_credits = False
         self._stops += 1
         unsent = self._take_unsent()
@@ -97,7 +110,7 @@ class Subscription:
         if self._closed:
             return
         self._closed = True
-        self.credits = 0
+        self._credits = 0
         self._arrived.set()
         await self._left(self, self._take_unsent())
 
@@ -117,7 +130,7 @@ class Subscription:
 
     def reserve(self, credits: int) -> int:
         """Set credits aside for a claim; the token tells whether a stop came since."""
-        self.credits -= credits
+        self._credits -= credits
         self._claims += 1
         return self._stops
 
@@ -130,10 +143,11 @@ class Subscription:
         if self._closed or token != self._stops:
             return jobs
         taken = [job for job in jobs if (job.id, job.fence) not in early] if early else jobs
-        self.credits = min(self.credits + reserved - len(taken), MAX_OPEN_CREDITS)
+        self._credits = min(self._credits + reserved - len(taken), MAX_OPEN_CREDITS)
         if taken:
             self._held.update((job.id, job.fence) for job in taken)
             self._put(*taken)
+            self._unsent_characters += sum(len(job.data) + len(job.metadata) for job in taken)
         return ()
 
     def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002
@@ -152,13 +166,13 @@ class Subscription:
             self._put(Revoke(job_id, fence, reason))
         if not self._returns_credits or self._closed:
             return False
-        self.credits = min(self.credits + 1, MAX_OPEN_CREDITS)
+        self._credits = min(self._credits + 1, MAX_OPEN_CREDITS)
         return True
 
     def drain(self) -> None:
         """Tell the subscriber that no more jobs come here; what was not sent goes back."""
         self._drained = True
-        self.credits = 0
+        self._credits = 0
         self._returns_credits = False
         self._stops += 1
         unsent = self._take_unsent()
@@ -172,6 +186,7 @@ class Subscription:
     def _take_unsent(self) -> list[Job]:
         """Remove the jobs that were never handed to the subscriber."""
         unsent = [event for event in self._events if isinstance(event, Job)]
+        self._unsent_characters = 0
         if unsent:
             self._events = [event for event in self._events if not isinstance(event, Job)]
             for job in unsent:

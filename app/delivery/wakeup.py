@@ -19,6 +19,11 @@ class Wakeup:
         self._rings_at: Instant | None = None
         self._sleeps = False
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether somebody sleeps here now."""
+        return self._sleeps
+
     def wake(self) -> None:
         """End the sleep at once."""
         self._event.set()

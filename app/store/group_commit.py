@@ -5,9 +5,9 @@ the same function share one call of it.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from ..domain.errors import DatabaseUnavailable
 
@@ -38,26 +38,18 @@ class Member(Generic[Transaction]):
         self.error: BaseException | None = None
 
 
-class BatchWriter(Protocol[Transaction]):
-    """Runs batches of members elsewhere, one after the other."""
-
-    def write(self, batch: "list[Member[Transaction]]", done: Callable[[], None]) -> None:
-        """Begin to write a batch; ``done`` is called on the event loop when each member has results or an error."""
-
-
 class GroupCommit(Generic[Transaction]):
-    """Collects members while a batch is being written, and hands on the next batch as soon as it is done."""
+    """Collects members on the event loop; a writer's thread takes all there are whenever it is free.
 
-    def __init__(self, writer: BatchWriter[Transaction]) -> None:
-        """Collect for a writer."""
-        self._writer = writer
-        self._waiting: deque[Member[Transaction]] = deque()
-        self._busy = False
+    The writer takes by itself, and is not handed batches: right after a commit it holds the interpreter's lock, for
+    which it would have to wait once more if the event loop had to answer it first.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._waiting: SimpleQueue[Member[Transaction] | None] = SimpleQueue()
+        self._left_over: Member[Transaction] | None = None
         self._closed = False
-
-    def close(self) -> None:
-        """Take no more members; those that wait are written."""
-        self._closed = True
 
     async def submit(
         self, run: Callable[[Transaction, list[Item]], list[Result]], items: Sequence[Item]
@@ -65,37 +57,53 @@ class GroupCommit(Generic[Transaction]):
         """Run ``run(transaction, items)`` in the next transaction; return its results once they are durable.
 
         ``run`` gets the items of several members at once and returns a result for each. Whoever is cancelled while
-        waiting leaves its write behind: it is done all the same.
+        waiting leaves its write behind: it is done all the same. Raises DatabaseUnavailable after the close.
         """
         if self._closed:
             raise DatabaseUnavailable("the database is closed")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Result]] = loop.create_future()
-        self._waiting.append(Member(run, items, future))
-        if not self._busy:
-            self._busy = True
-            # In the next turn of the loop: what else this turn submits shares the commit.
-            loop.call_soon(self._start)
+        future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+        self._waiting.put(Member(run, items, future))
         return await future
 
-    def _start(self) -> None:
-        batch = [self._waiting.popleft()]
-        size = len(batch[0].items)
-        while self._waiting and size + len(self._waiting[0].items) <= MAX_ITEMS_PER_COMMIT:
-            member = self._waiting.popleft()
-            size += len(member.items)
-            batch.append(member)
-        self._writer.write(batch, lambda: self._finish(batch))
+    def close(self) -> None:
+        """Take no more members; those that wait are written."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.put(None)
 
-    def _finish(self, batch: list[Member[Transaction]]) -> None:
-        if self._waiting:
-            self._start()
+    def take(self) -> list[Member[Transaction]] | None:
+        """Wait for a member and return all there are, up to the bound; None after the close. For the writer."""
+        first = self._left_over or self._waiting.get()
+        self._left_over = None
+        if first is None:
+            return None
+        batch = [first]
+        room = MAX_ITEMS_PER_COMMIT - len(first.items)
+        while (member := self._next()) is not None:
+            room -= len(member.items)
+            if room < 0:
+                self._left_over = member
+                break
+            batch.append(member)
+        return batch
+
+    def _next(self) -> Member[Transaction] | None:
+        try:
+            member = self._waiting.get_nowait()
+        except Empty:
+            return None
+        if member is None:
+            # The close: found again when all before it is written.
+            self._waiting.put(None)
+        return member
+
+
+def resolve(batch: Iterable[Member[Any]]) -> None:
+    """Give each member's caller what came of it; on the event loop, after the commit."""
+    for member in batch:
+        if member.future.done():
+            continue
+        if member.error is not None:
+            member.future.set_exception(member.error)
         else:
-            self._busy = False
-        for member in batch:
-            if member.future.done():
-                continue
-            if member.error is not None:
-                member.future.set_exception(member.error)
-            else:
-                member.future.set_result(member.results or [])
+            member.future.set_result(member.results or [])

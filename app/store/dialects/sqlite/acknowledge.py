@@ -15,7 +15,7 @@ from .transaction import SqliteTransaction
 # Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
 # known in advance, and many take two statements.
 _SELECT_HELD = """
-SELECT id, executor, fence, lease_id FROM jobs
+SELECT json_group_array(json_array(id, executor, fence, lease_id)) FROM jobs
 WHERE id IN (SELECT value FROM json_each(?)) AND status = 'executing' AND lease_id IS NOT NULL
 """
 _COMPLETE = """
@@ -23,6 +23,9 @@ UPDATE jobs SET status = 'complete', finished_at = ?, lease_id = NULL, version =
                 acknowledged_fence = fence, acknowledged_operation = 'complete'
 WHERE id IN (SELECT value FROM json_each(?))
 """
+
+
+_rows = msgspec.json.Decoder(list[tuple[int, str, int, int]])
 
 
 def acknowledge(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
@@ -45,7 +48,9 @@ def _complete_held(transaction: SqliteTransaction, calls: Sequence[Acknowledgeme
     completed: dict[int, Ack] = {}
     settled = transaction.effects.settled
     candidates = _json([job_id for job_id, fence in fences.items() if fence is not None])
-    for job_id, executor, fence, lease_id in transaction.connection.execute(_SELECT_HELD, (candidates,)):
+    # All rows in one: each step of a statement would wait for the interpreter's lock.
+    (held,) = transaction.connection.execute(_SELECT_HELD, (candidates,)).fetchone()
+    for job_id, executor, fence, lease_id in _rows.decode(held):
         if fences[job_id] == fence:
             completed[job_id] = Ack(job_id, JobStatus.COMPLETE)
             settled.append(Settlement(lease_id, job_id, fence))

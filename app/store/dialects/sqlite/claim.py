@@ -10,7 +10,7 @@ from ....domain.job import Job
 from ....domain.limits import ERRORS_TO_WORKERS, MAX_ATTEMPTED_BY, MAX_UINT16
 from ....domain.status import JobStatus
 from ...claim import ClaimCall, Claimed, Demand, NewLease, deal
-from .rows import JOB_COLUMNS, job_of, select_errors
+from .rows import select_errors
 from .transaction import SqliteTransaction
 
 # The first scheduled_at of each priority in use, best priority first: one seek a priority, whatever the backlog. SQLite
@@ -31,17 +31,24 @@ SELECT priority, (SELECT scheduled_at FROM jobs INDEXED BY jobs_ready
 FROM levels WHERE priority IS NOT NULL
 """
 NEXT_ATTEMPT = f"min(attempt + 1, {MAX_UINT16})"
-JOB_COLUMNS_AS_CLAIMED = (
-    JOB_COLUMNS.replace("jobs.attempt,", f"{NEXT_ATTEMPT},")
-    .replace("jobs.fence", "jobs.fence + 1")
-    .replace("jobs.version", "jobs.version + 1")
-)
 # One range of the index jobs_ready, already in delivery order.
-# The numbers are those that the claim is about to write.
-SELECT_DUE = f"""
-SELECT {JOB_COLUMNS_AS_CLAIMED} FROM jobs INDEXED BY jobs_ready
+_DUE = """
+FROM jobs INDEXED BY jobs_ready
 WHERE executor = :executor AND priority = :priority AND status IN ('scheduled', 'retryable') AND scheduled_at <= :now
 ORDER BY scheduled_at, id LIMIT :count
+"""
+# The jobs as the claim is about to make them, members in the order of Job, all in one row: each row fetched would wait
+# for the interpreter's lock while the event loop is busy.
+SELECT_DUE = f"""
+SELECT json_group_array(json_array(
+         id, executor, 'executing', data, metadata, {NEXT_ATTEMPT}, max_attempts, priority, tags, json('[]'),
+         error_count, inserted_at, scheduled_at, :now, NULL, attempted_by, uniqueness_key, fence + 1, NULL,
+         version + 1)),
+       total(status = 'retryable')
+FROM (SELECT * {_DUE})
+"""
+SELECT_DUE_BYTES = f"""
+SELECT total(bytes) FROM (SELECT length(CAST(data AS BLOB)) + length(CAST(metadata AS BLOB)) AS bytes {_DUE})
 """
 SELECT_NEXT = """
 SELECT scheduled_at FROM jobs INDEXED BY jobs_ready
@@ -60,6 +67,18 @@ INSERT INTO leases (session, executor, worker, owner, connected, resume_hash, ex
 """
 
 
+class _DueJob(Job, array_like=True, gc=False):
+    """A job as ``SELECT_DUE`` gives it."""
+
+
+_due_jobs: msgspec.json.Decoder[list[Job]] = msgspec.json.Decoder(list[_DueJob])
+
+MAX_CLAIM_BYTES = 8 * 1024 * 1024
+"""Most data and metadata that one claim takes, unless one job alone has more."""
+_ALWAYS_FIT = 16
+"""So many jobs are never too much."""
+
+
 def claim_jobs(transaction: SqliteTransaction, calls: Sequence[ClaimCall]) -> list[Claimed]:
     """Answer claims one after the other."""
     return [_claim(transaction, call) for call in calls]
@@ -76,11 +95,13 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
     living = [index for index, expiry in enumerate(expiries) if expiry is not None]
     demands = [call.demands[index] for index in living]
     wanted = sum(demand.credits for demand in demands)
-    rows, next_due_at = _select_due(transaction, call.executor, wanted)
-    claimed.next_due_at = next_due_at
-    hands: list[list[Sequence[Any]]] = [[] for _ in demands]
-    for row, place in zip(rows, deal(demands, len(rows)), strict=True):
-        hands[place].append(row)
+    due, claimed.next_due_at = _select_due(transaction, call.executor, wanted)
+    if len(due) < wanted:
+        # What became ready in this very transaction is claimed, or next_due_at tells of it: nobody need be woken.
+        transaction.effects.ready.pop(call.executor, None)
+    hands: list[list[Job]] = [[] for _ in demands]
+    for job, place in zip(due, deal(demands, len(due)), strict=True):
+        hands[place].append(job)
     for index, demand, hand in zip(living, demands, hands, strict=True):
         lease, expires_at = demand.lease, expiries[index] or 0
         if isinstance(lease, NewLease):
@@ -102,26 +123,44 @@ def _expiries(transaction: SqliteTransaction, demands: Sequence[Demand]) -> list
     ]
 
 
-def _select_due(
-    transaction: SqliteTransaction, executor: str, wanted: int
-) -> tuple[list[Sequence[Any]], Instant | None]:
-    """Return up to ``wanted`` due rows, best first; with fewer, also when the next one falls due."""
+def _select_due(transaction: SqliteTransaction, executor: str, wanted: int) -> tuple[list[Job], Instant | None]:
+    """Return up to ``wanted`` due jobs, best first; with fewer, also when to ask again."""
     now = transaction.now
-    rows: list[Sequence[Any]] = []
+    jobs: list[Job] = []
     later: list[Instant] = []
     for priority, first_at in _levels(transaction, executor):
-        if len(rows) >= wanted:
-            return rows, None
+        if len(jobs) >= wanted:
+            return jobs, None
         if first_at > now:
             later.append(first_at)
             continue
-        parameters = {"executor": executor, "priority": priority, "now": now, "count": wanted - len(rows)}
-        rows += transaction.connection.execute(SELECT_DUE, parameters)
-        if len(rows) < wanted:
-            following = transaction.connection.execute(SELECT_NEXT, parameters).fetchone()
+        parameters = {"executor": executor, "priority": priority, "now": now, "count": wanted - len(jobs)}
+        if not _fit(transaction, parameters):
+            return [*jobs, *_decode_due(transaction, parameters)], now
+        jobs += _decode_due(transaction, parameters)
+        if len(jobs) < wanted:
+            following = _first(transaction, SELECT_NEXT, parameters)
             if following is not None:
-                later.append(following[0])
-    return rows, (min(later, default=None) if len(rows) < wanted else None)
+                later.append(following)
+    return jobs, (min(later, default=None) if len(jobs) < wanted else None)
+
+
+def _fit(transaction: SqliteTransaction, parameters: dict[str, Any]) -> bool:
+    """Lower the count until the jobs are not too much for one claim; return whether it was low enough."""
+    wanted = parameters["count"]
+    while parameters["count"] > _ALWAYS_FIT and _first(transaction, SELECT_DUE_BYTES, parameters) > MAX_CLAIM_BYTES:
+        parameters["count"] //= 2
+    return bool(parameters["count"] == wanted)
+
+
+def _decode_due(transaction: SqliteTransaction, parameters: dict[str, Any]) -> list[Job]:
+    rows, retryable = transaction.connection.execute(SELECT_DUE, parameters).fetchone()
+    jobs = _due_jobs.decode(rows)
+    executor = parameters["executor"]
+    transaction.counts[executor, JobStatus.RETRYABLE] -= int(retryable)
+    transaction.counts[executor, JobStatus.SCHEDULED] -= len(jobs) - int(retryable)
+    transaction.counts[executor, JobStatus.EXECUTING] += len(jobs)
+    return jobs
 
 
 def _levels(transaction: SqliteTransaction, executor: str) -> Iterator[tuple[int, Instant]]:
@@ -129,19 +168,15 @@ def _levels(transaction: SqliteTransaction, executor: str) -> Iterator[tuple[int
 
 
 def _execute(
-    transaction: SqliteTransaction, rows: list[Sequence[Any]], lease: int, expires_at: Instant, worker: str
+    transaction: SqliteTransaction, jobs: list[Job], lease: int, expires_at: Instant, worker: str
 ) -> list[Job]:
-    """Hand rows to a lease; return the jobs as they are now."""
-    if not rows:
-        return []
+    """Hand jobs to a lease; return them as they are now."""
     now = transaction.now
     first = _attempted_by("[]", worker)
-    counts = transaction.counts
     fresh: list[int] = []
     again: list[tuple[Any, ...]] = []
-    jobs: list[Job] = []
-    for row in rows:
-        job = job_of(row, [], expires_at)
+    for job in jobs:
+        job.lease_expires_at = expires_at
         if job.attempted_by == "[]":
             job.attempted_by = first
             fresh.append(job.id)
@@ -150,11 +185,6 @@ def _execute(
             again.append((now, lease, job.attempted_by, job.id))
         if job.error_count:
             job.errors = select_errors(transaction.connection, job.id, after=job.error_count - ERRORS_TO_WORKERS)
-        counts[job.executor, job.status] -= 1
-        job.status = JobStatus.EXECUTING
-        job.attempted_at = now
-        jobs.append(job)
-    transaction.counts[jobs[0].executor, JobStatus.EXECUTING] += len(jobs)
     if fresh:
         transaction.connection.execute(_EXECUTE_FIRST, (now, lease, first, msgspec.json.encode(fresh).decode()))
     if again:
@@ -184,6 +214,6 @@ def _open_lease(transaction: SqliteTransaction, lease: NewLease) -> tuple[int, I
     return cast(int, cursor.lastrowid), expires_at
 
 
-def _first(transaction: SqliteTransaction, statement: str, parameters: tuple[Any, ...]) -> Any:
+def _first(transaction: SqliteTransaction, statement: str, parameters: Sequence[Any] | dict[str, Any]) -> Any:
     row = transaction.connection.execute(statement, parameters).fetchone()
     return None if row is None else row[0]

@@ -68,8 +68,8 @@ class SqliteDialect:
 
     async def start(self) -> None:
         """Open the writer and the readers."""
-        self._writer = SqliteWriter(open_writer(self._path), self._rules, self._committed)
-        self._commit = GroupCommit(self._writer)
+        self._commit = GroupCommit()
+        self._writer = SqliteWriter(open_writer(self._path), self._commit, self._rules, self._committed)
         self._lookups = _open_readers(self._path)
         self._searches = _open_readers(self._path)
         await self._commit.submit(disconnect_all, [None])

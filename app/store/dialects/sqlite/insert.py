@@ -1,6 +1,7 @@
 """Enqueue on SQLite: plain jobs many at a time, unique ones one by one, all in the order given."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -15,8 +16,11 @@ from .transaction import SqliteTransaction
 _INSERT = """
 INSERT INTO jobs (id, executor, status, priority, scheduled_at, max_attempts, data, data_canonical,
                   metadata, metadata_canonical, tags, inserted_at, uniqueness_key)
-VALUES (?, ?, 'scheduled', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+VALUES """
+_VALUES = "(?, ?, 'scheduled', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Each step of a statement lets go of the interpreter's lock, and while the event loop is busy waits to get it back:
+# many rows in one step, not one each. In powers of two, so that a few statements stay prepared.
+_INSERTS = {1 << power: _INSERT + ", ".join([_VALUES] * (1 << power)) for power in range(9, -1, -1)}
 
 # Each of the lookups below returns the nearest scheduled_at at or after the new job's, or before it, with the lowest
 # id. The literal predicates are those of the partial indexes: without them SQLite would not use the index.
@@ -108,9 +112,13 @@ def _row(job_id: int, job: EnqueuableJob, at: Instant, now: Instant) -> tuple[An
 
 
 def _flush(transaction: SqliteTransaction, rows: list[tuple[Any, ...]]) -> None:
-    if rows:
-        transaction.connection.executemany(_INSERT, rows)
-        rows.clear()
+    start = 0
+    for size, statement in _INSERTS.items():
+        while len(rows) - start >= size:
+            values = list(chain.from_iterable(rows[start : start + size]))
+            transaction.connection.execute(statement, values)
+            start += size
+    rows.clear()
 
 
 def _find_duplicate(

@@ -3,12 +3,11 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from queue import SimpleQueue
 from threading import Thread
 from typing import TypeAlias
 
 from ...effects import EffectsListener
-from ...group_commit import Member
+from ...group_commit import GroupCommit, Member, resolve
 from ..base import StoreRules
 from .transaction import JobIdSequence, SqliteTransaction
 
@@ -16,39 +15,38 @@ SqliteMember: TypeAlias = Member[SqliteTransaction]
 
 
 class SqliteWriter:
-    """Writes batches on a held connection in a thread of its own: one hop to it, one back."""
+    """Writes on a held connection in a thread of its own: one hop to it, one back."""
 
-    def __init__(self, connection: sqlite3.Connection, rules: StoreRules, committed: EffectsListener) -> None:
-        """Write through ``connection``; ``committed`` is called on the event loop after each commit."""
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        commit: GroupCommit[SqliteTransaction],
+        rules: StoreRules,
+        committed: EffectsListener,
+    ) -> None:
+        """Write what ``commit`` collects; ``committed`` is called on the event loop after each commit."""
         self._connection = connection
+        self._commit = commit
         self._rules = rules
         self._sequence = JobIdSequence(connection)
         self._committed = committed
-        self._batches: SimpleQueue[tuple[list[SqliteMember], Callable[[], None]] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
-    def write(self, batch: list[SqliteMember], done: Callable[[], None]) -> None:
-        """Hand a batch to the thread."""
-        self._batches.put((batch, done))
-
     async def close(self) -> None:
-        """Write what was handed over, then close the connection, which checkpoints the file."""
-        self._batches.put(None)
+        """Write what was submitted before the close, then close the connection, which checkpoints the file."""
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
 
     def _run(self) -> None:
-        while (item := self._batches.get()) is not None:
-            batch, done = item
-            transaction = self._write_batch(batch)
-            self._loop.call_soon_threadsafe(self._tell, transaction, done)
+        while (batch := self._commit.take()) is not None:
+            self._loop.call_soon_threadsafe(self._tell, self._write_batch(batch), batch)
 
-    def _tell(self, transaction: SqliteTransaction | None, done: Callable[[], None]) -> None:
+    def _tell(self, transaction: SqliteTransaction | None, batch: list[SqliteMember]) -> None:
         if transaction is not None:
             self._committed(transaction.effects)
-        done()
+        resolve(batch)
 
     def _write_batch(self, batch: list[SqliteMember]) -> SqliteTransaction | None:
         """Write all members in one transaction; return it if it was committed."""
