@@ -20,6 +20,7 @@ from ..observability.logging import get_logger
 from .messages import (
     AckMessage,
     ClientMessage,
+    CompleteMessage,
     HeartbeatMessage,
     Refused,
     RequestMessage,
@@ -137,6 +138,8 @@ class WorkerSession:
     def _take(self, message: ClientMessage | Refused, failures: list[bytes]) -> None:
         """Act on a message, or append its failed result."""
         match message:
+            case CompleteMessage():
+                self._take_acknowledgement(message, failures)
             case RequestMessage():
                 self._subscription.request(message.n)
             case StopMessage():
@@ -172,6 +175,7 @@ class WorkerSession:
 
     async def _results(self, batch: Sequence[Pending]) -> list[bytes]:
         outcomes: Sequence[Ack | BackendError]
+        self._subscription.acknowledging()
         try:
             outcomes = await self._service.acknowledge([call for call, _ in batch])
         except BackendError as error:

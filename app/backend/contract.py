@@ -32,6 +32,12 @@ class Subscription(Protocol):
     def stop(self, reference: str | None = None) -> None:
         """Take all open credits and their return; ``Stopped`` follows, and after it no job until the next request."""
 
+    def acknowledging(self) -> None:
+        """Hear that acknowledgements of jobs held here are about to be made.
+
+        Called right before them, it lets one transaction apply them and claim the jobs for which they make room.
+        """
+
     def alive(self) -> None:
         """Note a sign of life: it renews the lease of all jobs held here."""
 

@@ -87,8 +87,7 @@ class Dispatcher:
                 place.refuse(error, reserved=credits, token=token)
             raise
         self._hand_out(claimed.jobs, reserved)
-        wanted = sum(credits for _, credits, _ in reserved)
-        if sum(map(len, claimed.jobs)) < wanted:
+        if not claimed.was_enough:
             await self._wakeup.sleep(claimed.next_due_at)
 
     def _reserve(self) -> tuple[list[Demand], list[tuple[Place, int, int]]]:
@@ -97,10 +96,10 @@ class Dispatcher:
         demands: list[Demand] = []
         reserved: list[tuple[Place, int, int]] = []
         for place in self._line:
-            credits = min(place.wanted, room)
-            if credits > 0:
+            credits, returns = min(place.wanted, room), place.returns
+            if credits > 0 or returns:
                 room -= credits
-                demands.append(Demand(place.lease, place.worker, credits))
+                demands.append(Demand(place.lease, place.worker, credits, returns))
                 reserved.append((place, credits, place.reserve(credits)))
             if not room:
                 break

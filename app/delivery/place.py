@@ -22,6 +22,10 @@ class Place(Protocol):
     def wanted(self) -> int:
         """How many jobs it wants now."""
 
+    @property
+    def returns(self) -> bool:
+        """Whether acknowledgements are on their way that will free credits; asked once for each claim."""
+
     def reserve(self, credits: int) -> int:
         """Set credits aside for a claim; return a token for :meth:`give`."""
 

@@ -13,6 +13,7 @@ class Poll:
     def __init__(self, lease: NewLease, credits: int, *, once: bool) -> None:
         """Stand in line for ``lease``; with ``once`` the first claim answers, even with no job."""
         self.lease = lease
+        self.returns = False
         self.worker = lease.worker
         self.wanted = credits
         self._once = once

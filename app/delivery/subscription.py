@@ -7,9 +7,8 @@ from ..domain.job import Job
 from ..domain.lifecycle import RevokeReason, Settlement
 from ..domain.limits import MAX_OPEN_CREDITS
 from ..domain.stream import Drain, Event, Hello, Revoke, Stopped, SubscriptionClosed
+from ..store.claim import MAX_STREAM_CLAIM
 
-_MAX_A_CLAIM = 250
-"""While the jobs of one claim are sent, the next is made."""
 _MAX_UNSENT_CHARACTERS = 4 * 1024 * 1024
 
 
@@ -53,6 +52,7 @@ class Subscription:
         """Jobs that were taken away before the claim that brings them was heard of."""
         self._claims = 0
         self._stops = 0
+        self._acknowledging = False
         self._closed = False
         self._drained = False
         self._events: list[Event] = []
@@ -62,7 +62,12 @@ class Subscription:
     @property
     def wanted(self) -> int:
         """How many jobs to claim now: none while much is waiting to be sent, whatever the credit."""
-        return min(self._credits, _MAX_A_CLAIM) if self._unsent_characters < _MAX_UNSENT_CHARACTERS else 0
+        return min(self._credits, MAX_STREAM_CLAIM) if self._unsent_characters < _MAX_UNSENT_CHARACTERS else 0
+
+    @property
+    def returns(self) -> bool:
+        """Whether acknowledgements are on their way that will free credits."""
+        return self._acknowledging and self._unsent_characters < _MAX_UNSENT_CHARACTERS
 
     @property
     def holds_jobs(self) -> bool:
@@ -101,6 +106,12 @@ class Subscription:
         self._put(Stopped(reference))
         self._give_back(unsent)
 
+    def acknowledging(self) -> None:
+        """Hear that acknowledgements are about to be submitted: their transaction may claim what they make room for."""
+        if self._returns_credits:
+            self._acknowledging = True
+            self._demand_changed()
+
     def alive(self) -> None:
         """Note a sign of life."""
         self.alive_at = asyncio.get_running_loop().time()
@@ -132,6 +143,7 @@ class Subscription:
         """Set credits aside for a claim; the token tells whether a stop came since."""
         self._credits -= credits
         self._claims += 1
+        self._acknowledging = False
         return self._stops
 
     def give(self, jobs: Sequence[Job], *, reserved: int, token: int) -> Sequence[Job]:
@@ -142,13 +154,15 @@ class Subscription:
             self._early = {}
         if self._closed or token != self._stops:
             return jobs
+        room = self._credits + reserved
+        leftovers, jobs = jobs[room:], jobs[:room]
         taken = [job for job in jobs if (job.id, job.fence) not in early] if early else jobs
-        self._credits = min(self._credits + reserved - len(taken), MAX_OPEN_CREDITS)
+        self._credits = min(room - len(taken), MAX_OPEN_CREDITS)
         if taken:
             self._held.update((job.id, job.fence) for job in taken)
             self._put(*taken)
             self._unsent_characters += sum(len(job.data) + len(job.metadata) for job in taken)
-        return ()
+        return leftovers
 
     def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002
         """Have the credits of a failed claim back."""
@@ -162,10 +176,11 @@ class Subscription:
                 self._early[job_id, fence] = reason
             return False
         del self._held[job_id]
-        if reason is not None and not self._drop_unsent(job_id, fence):
+        was_dropped = reason is not None and self._drop_unsent(job_id, fence)
+        if reason is not None and not was_dropped:
             self._put(Revoke(job_id, fence, reason))
         if not self._returns_credits or self._closed:
-            return False
+            return was_dropped
         self._credits = min(self._credits + 1, MAX_OPEN_CREDITS)
         return True
 
@@ -198,5 +213,6 @@ class Subscription:
         for index, event in enumerate(self._events):
             if isinstance(event, Job) and event.id == job_id and event.fence == fence:
                 del self._events[index]
+                self._unsent_characters -= len(event.data) + len(event.metadata)
                 return True
         return False

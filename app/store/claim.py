@@ -8,6 +8,9 @@ from msgspec import Struct
 from ..domain.instant import Instant
 from ..domain.job import Job
 
+MAX_STREAM_CLAIM = 250
+"""Most jobs that one claim takes for one stream: while they are sent and worked on, the next are claimed."""
+
 
 class NewLease(Struct, frozen=True, kw_only=True):
     """A lease to be opened; ``seconds`` from the transaction's now."""
@@ -21,11 +24,15 @@ class NewLease(Struct, frozen=True, kw_only=True):
 
 
 class Demand(Struct, frozen=True):
-    """One place in line: up to ``credits`` jobs for a lease, which is opened first if it is new and gets any."""
+    """One place in line: up to ``credits`` jobs for a lease, which is opened first if it is new and gets any.
+
+    With ``returns``, each job that the same transaction has taken from the lease before gives a credit more.
+    """
 
     lease: int | NewLease
     worker: str
     credits: int
+    returns: bool = False
 
 
 class ClaimCall(Struct, frozen=True):
@@ -41,18 +48,20 @@ class Claimed(Struct):
     jobs: list[list[Job]]
     lease_ids: list[int | None]
     """The lease of each demand; None where a new one was not needed or an old one has run out."""
+    was_enough: bool = True
+    """Whether there were as many jobs as credits."""
     next_due_at: Instant | None = None
-    """When the next job falls due, if there were fewer jobs than credits."""
+    """When to ask again if there were fewer: when the next job falls due."""
 
 
-def deal(demands: Sequence[Demand], count: int) -> list[int]:
-    """Return for each of ``count`` jobs, best first, the index of the demand that gets it.
+def deal(credits_of: Sequence[int], count: int) -> list[int]:
+    """Return for each of ``count`` jobs, best first, the index of the place that gets it.
 
     Each job goes to the place that has gone longest without one.
     """
-    if len(demands) == 1:
-        return [0] * min(count, demands[0].credits)
-    line = deque((index, demand.credits) for index, demand in enumerate(demands))
+    if len(credits_of) == 1:
+        return [0] * min(count, credits_of[0])
+    line = deque((index, credits) for index, credits in enumerate(credits_of) if credits)
     dealt: list[int] = []
     while line and len(dealt) < count:
         index, credits = line.popleft()

@@ -1,5 +1,6 @@
 """Acknowledge on SQLite: the usual complete in two statements, all else by the table."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -46,6 +47,7 @@ def _complete_held(transaction: SqliteTransaction, calls: Sequence[Acknowledgeme
         # A job with several calls is left to the table.
         fences[job_id] = call.fence if call.operation is Operation.COMPLETE and job_id not in fences else None
     completed: dict[int, Ack] = {}
+    executors: list[str] = []
     settled = transaction.effects.settled
     candidates = _json([job_id for job_id, fence in fences.items() if fence is not None])
     # All rows in one: each step of a statement would wait for the interpreter's lock.
@@ -54,8 +56,11 @@ def _complete_held(transaction: SqliteTransaction, calls: Sequence[Acknowledgeme
         if fences[job_id] == fence:
             completed[job_id] = Ack(job_id, JobStatus.COMPLETE)
             settled.append(Settlement(lease_id, job_id, fence))
-            transaction.count_move(executor, JobStatus.EXECUTING, JobStatus.COMPLETE)
+            executors.append(executor)
     if completed:
+        for executor, count in Counter(executors).items():
+            transaction.counts[executor, JobStatus.EXECUTING] -= count
+            transaction.counts[executor, JobStatus.COMPLETE] += count
         transaction.connection.execute(_COMPLETE, (transaction.now, _json(list(completed))))
     return completed
 

@@ -9,7 +9,7 @@ from ....domain.instant import Instant
 from ....domain.job import Job
 from ....domain.limits import ERRORS_TO_WORKERS, MAX_ATTEMPTED_BY, MAX_UINT16
 from ....domain.status import JobStatus
-from ...claim import ClaimCall, Claimed, Demand, NewLease, deal
+from ...claim import MAX_STREAM_CLAIM, ClaimCall, Claimed, Demand, NewLease, deal
 from .rows import select_errors
 from .transaction import SqliteTransaction
 
@@ -56,11 +56,11 @@ WHERE executor = :executor AND priority = :priority AND status IN ('scheduled', 
 ORDER BY scheduled_at LIMIT 1
 """
 _SET_EXECUTING = f"""
-UPDATE jobs SET status = 'executing', attempt = {NEXT_ATTEMPT}, fence = fence + 1,
-                version = version + 1, attempted_at = ?, lease_id = ?, refunded = 0, attempted_by = ?
+UPDATE jobs SET status = 'executing', attempt = {NEXT_ATTEMPT}, fence = fence + 1, version = version + 1,
+                attempted_at = ?, lease_id = ?, refunded = 0, attempted_by = ?
+WHERE id IN (SELECT value FROM json_each(?))
 """
-_EXECUTE_FIRST = _SET_EXECUTING + "WHERE id IN (SELECT value FROM json_each(?))"
-_EXECUTE_AGAIN = _SET_EXECUTING + "WHERE id = ?"
+_SET_ATTEMPTED_BY = "UPDATE jobs SET attempted_by = ? WHERE id = ?"
 _LIVING_LEASE = "SELECT expires_at FROM leases WHERE id = ? AND expires_at > ?"
 _OPEN_LEASE = """
 INSERT INTO leases (session, executor, worker, owner, connected, resume_hash, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -94,13 +94,15 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
     expiries = _expiries(transaction, call.demands)
     living = [index for index, expiry in enumerate(expiries) if expiry is not None]
     demands = [call.demands[index] for index in living]
-    wanted = sum(demand.credits for demand in demands)
+    credits_of = [_credits(transaction, demand) for demand in demands]
+    wanted = sum(credits_of)
     due, claimed.next_due_at = _select_due(transaction, call.executor, wanted)
-    if len(due) < wanted:
+    claimed.was_enough = len(due) == wanted
+    if not claimed.was_enough:
         # What became ready in this very transaction is claimed, or next_due_at tells of it: nobody need be woken.
         transaction.effects.ready.pop(call.executor, None)
     hands: list[list[Job]] = [[] for _ in demands]
-    for job, place in zip(due, deal(demands, len(due)), strict=True):
+    for job, place in zip(due, deal(credits_of, len(due)), strict=True):
         hands[place].append(job)
     for index, demand, hand in zip(living, demands, hands, strict=True):
         lease, expires_at = demand.lease, expiries[index] or 0
@@ -111,6 +113,13 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
         claimed.lease_ids[index] = lease
         claimed.jobs[index] = _execute(transaction, hand, lease, expires_at, demand.worker)
     return claimed
+
+
+def _credits(transaction: SqliteTransaction, demand: Demand) -> int:
+    if not demand.returns:
+        return demand.credits
+    freed = sum(settlement.lease_id == demand.lease for settlement in transaction.effects.settled)
+    return min(demand.credits + freed, MAX_STREAM_CLAIM)
 
 
 def _expiries(transaction: SqliteTransaction, demands: Sequence[Demand]) -> list[Instant | None]:
@@ -171,24 +180,24 @@ def _execute(
     transaction: SqliteTransaction, jobs: list[Job], lease: int, expires_at: Instant, worker: str
 ) -> list[Job]:
     """Hand jobs to a lease; return them as they are now."""
+    if not jobs:
+        return jobs
     now = transaction.now
     first = _attempted_by("[]", worker)
-    fresh: list[int] = []
     again: list[tuple[Any, ...]] = []
     for job in jobs:
         job.lease_expires_at = expires_at
         if job.attempted_by == "[]":
             job.attempted_by = first
-            fresh.append(job.id)
         else:
             job.attempted_by = _attempted_by(job.attempted_by, worker)
-            again.append((now, lease, job.attempted_by, job.id))
+            again.append((job.attempted_by, job.id))
         if job.error_count:
             job.errors = select_errors(transaction.connection, job.id, after=job.error_count - ERRORS_TO_WORKERS)
-    if fresh:
-        transaction.connection.execute(_EXECUTE_FIRST, (now, lease, first, msgspec.json.encode(fresh).decode()))
+    ids = msgspec.json.encode([job.id for job in jobs]).decode()
+    transaction.connection.execute(_SET_EXECUTING, (now, lease, first, ids))
     if again:
-        transaction.connection.executemany(_EXECUTE_AGAIN, again)
+        transaction.connection.executemany(_SET_ATTEMPTED_BY, again)
     return jobs
 
 
