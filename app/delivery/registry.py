@@ -93,6 +93,10 @@ class Registry:
         )
         self._by_lease[lease_id] = subscription
         self._join(executor, subscription)
+        if self._draining:
+            # The drain began while the lease was being opened, and has not seen this subscription.
+            await subscription.close()
+            self._refuse_while_draining()
         return subscription
 
     async def poll(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from random import Random
 
 import pytest
 
@@ -152,6 +153,36 @@ class TestPrefetch:
         await enqueue(service, 3)
         return await take(subscription, 1)
 
+    @pytest.mark.parametrize("tells", [False, True])
+    async def test_no_more_jobs_are_held_than_the_prefetch_however_they_are_acknowledged(self, service, tells):
+        """Lists, single calls and operators at once; with ``tells`` acknowledgements may share their claim's commit."""
+        chance = Random(8)
+        await enqueue(service, 1_000)
+        held: dict[int, Job] = {}
+        finished: set[int] = set()
+        async with subscribed(service, prefetch=10) as one, subscribed(service) as other, asyncio.TaskGroup() as calls:
+            async with asyncio.timeout(30):
+                while len(finished) < 1_000:
+                    for event in await one.next():
+                        if isinstance(event, Job):
+                            held[event.id] = event
+                            assert len(held) <= 10
+                    # At the end no event comes any more that would bring the rest here.
+                    share = 0.7 if len(finished) < 900 else 1
+                    parting = [held.pop(job_id) for job_id in list(held) if chance.random() < share or len(held) == 10]
+                    finished.update(job.id for job in parting)
+                    if tells:
+                        one.acknowledging()
+                    cut = chance.randrange(len(parting) + 1)
+                    calls.create_task(service.acknowledge([complete(job) for job in parting[:cut]]))
+                    for job in parting[cut:]:
+                        by_operator = chance.random() < 0.3
+                        calls.create_task(service.mark_job_complete(job.id, fence=None if by_operator else job.fence))
+            await eventually(lambda: all_are_complete(service))
+            await enqueue(service, 15)
+            assert len(await take_jobs(one, 10)) == 10
+            await all_go_to(other, 5)
+
 
 class TestStop:
     async def test_stop_takes_all_open_credits(self, service):
@@ -293,3 +324,16 @@ async def claiming(subscription: Subscription) -> None:
     """Wait until jobs are being claimed for a subscription: they cannot be there before the next turn of the loop."""
     while not subscription._claims:
         await asyncio.sleep(0)
+
+
+async def take_jobs(subscription: Subscription, count: int) -> list[Job]:
+    """Take so many jobs, the revokes between them left out."""
+    jobs: list[Job] = []
+    while len(jobs) < count:
+        jobs += [event for event in await take_events(subscription, 1) if isinstance(event, Job)]
+    return jobs
+
+
+async def all_are_complete(service: Service) -> bool:
+    (mail,) = await service.list_executors()
+    return mail.counts[JobStatus.COMPLETE] == sum(mail.counts.values())

@@ -236,6 +236,18 @@ class TestWorkers:
             await take(living, 700)
             heart.cancel()
 
+    async def test_credits_of_a_silent_worker_keep_nobody_busy(self, service):
+        async with subscribed(service, prefetch=5) as silent:
+            await service.enqueue(new_job())
+            await take(silent, 1)
+            await take_events(silent, 1)
+            statements: list[str] = []
+            writer = service._dialect._writer._connection
+            writer.set_trace_callback(statements.append)
+            await asyncio.sleep(SHORT)  # the time in which little must happen
+            writer.set_trace_callback(None)
+            assert sum(each.startswith("BEGIN") for each in statements) < 20
+
     async def test_job_without_an_attempt_left_is_discarded(self, service):
         async with subscribed(service, prefetch=1) as one:
             enqueued = await service.enqueue(new_job(max_attempts=1))

@@ -10,14 +10,14 @@ _WRITER_PRAGMAS = (
     # NORMAL would lose acknowledged jobs with the power.
     "PRAGMA synchronous = FULL",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16384",
+    "PRAGMA cache_size = -8192",
     "PRAGMA journal_size_limit = 67108864",
 )
 READER_PRAGMAS = (
     # Readers never checkpoint: SQLite before 3.51.3 can lose frames when two connections do.
     "PRAGMA query_only = ON",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -8192",
+    "PRAGMA cache_size = -4096",
 )
 
 
