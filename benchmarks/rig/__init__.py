@@ -1,0 +1,1 @@
+"""What is measured on: files, servers, children, the machine."""
