@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from pydantic_settings import SettingsError
 
 from ..backend.extensions import Service
 from ..domain.limits import MAX_FRAME_BYTES
@@ -19,7 +19,7 @@ from ..main import app_for, migrate_database, open_service
 from ..observability.logging import configure_logging, get_logger
 from ..settings import Settings
 from ..store.database import UnusableUrl, describe_url
-from ..store.dialects.base import DatabaseHeld
+from ..store.dialects.base import DatabaseUnusable
 from .socket_protocol import SocketProtocol
 
 _BACKLOG = 2_048
@@ -162,6 +162,9 @@ def _settings() -> Settings:
             f"REXECUTOR_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()
         )
         raise _Refused(f"settings: {faults}") from None
+    except SettingsError as error:
+        name = str(error).split('"')[1].upper()
+        raise _Refused(f'settings: REXECUTOR_{name}: must be JSON, as in ["https://jobs.example.org"]') from None
 
 
 def _configure_logging(settings: Settings) -> None:
@@ -173,10 +176,8 @@ def _failing_in_one_line(run: Callable[[], None]) -> int:
     failure = ""
     try:
         run()
-    except* (_Refused, DatabaseHeld, UnusableUrl) as group:
+    except* (_Refused, DatabaseUnusable, UnusableUrl) as group:
         failure = str(_first(group))
-    except* SQLAlchemyError as group:
-        failure = f"cannot use the database: {getattr(_first(group), 'orig', None) or 'it failed'}"
     if not failure:
         return 0
     print(f"rexecutor: {failure}", file=sys.stderr)

@@ -111,6 +111,6 @@ class Dispatcher:
             if leftovers:
                 _log.info("jobs.given_back", executor=self.executor, count=len(leftovers))
                 self._give_back(leftovers)
-            elif jobs and place in self._line:
+            if len(leftovers) < len(jobs) and place in self._line:
                 self._line.remove(place)
                 self._line.append(place)

@@ -179,6 +179,8 @@ def update(state: JobState, changes: JobChanges, now: Instant, *, if_match: froz
 
 
 def _unfenced_rule(state: JobState, operation: Operation, *, require_fence: bool) -> _Rule:
+    if operation is Operation.RELEASE:
+        raise FenceRequired(state.id, state.status)
     if require_fence and state.status is JobStatus.EXECUTING and operation in _FENCE_MAY_BE_REQUIRED:
         raise FenceRequired(state.id, state.status)
     rule = _UNFENCED[operation][state.status]

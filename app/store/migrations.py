@@ -8,8 +8,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
 
+from .dialects.base import DatabaseUnusable
 from .tables import metadata
 
 _PACKAGE = Path(__file__).parents[1]
@@ -23,8 +26,13 @@ def head() -> str:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring a database to a revision, creating it if need be."""
-    _run(url, lambda config: command.upgrade(config, revision))
+    """Bring a database to a revision, creating it if need be. Raises DatabaseUnusable."""
+    try:
+        _run(url, lambda config: command.upgrade(config, revision))
+    except CommandError as error:
+        raise DatabaseUnusable(f"cannot bring the database to {revision}: {error}") from error
+    except DBAPIError as error:
+        raise DatabaseUnusable(f"cannot use the database: {error.orig}") from error
 
 
 def downgrade(url: str, revision: str) -> None:

@@ -16,7 +16,11 @@ from ...domain.status import JobStatus
 from ..claim import ClaimCall, Claimed, NewLease
 
 
-class DatabaseHeld(RuntimeError):
+class DatabaseUnusable(RuntimeError):
+    """The service cannot begin with this database; the message says why, for people."""
+
+
+class DatabaseHeld(DatabaseUnusable):
     """Another server process has the database for itself."""
 
 
@@ -35,10 +39,10 @@ class Dialect(Protocol):
     """One database. Writes are durable when they return; what they mean for others is told to the effects listener."""
 
     def hold(self) -> None:
-        """Claim the database for this process where only one may have it. Raises DatabaseHeld."""
+        """Claim the database for this process where only one may have it. Raises DatabaseHeld, DatabaseUnusable."""
 
     async def start(self) -> None:
-        """Open connections; the schema is there."""
+        """Open connections. Raises DatabaseUnusable."""
 
     async def stop(self) -> None:
         """Finish what was begun and close."""

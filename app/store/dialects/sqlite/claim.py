@@ -97,8 +97,9 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
     credits_of = [_credits(transaction, demand) for demand in demands]
     wanted = sum(credits_of)
     due, claimed.next_due_at = _select_due(transaction, call.executor, wanted)
-    claimed.was_enough = len(due) == wanted
-    if not claimed.was_enough:
+    # Nothing wanted is not enough either: then every lease in line has run out, and asking again would not help.
+    claimed.was_enough = 0 < wanted == len(due)
+    if len(due) < wanted:
         # What became ready in this very transaction is claimed, or next_due_at tells of it: nobody need be woken.
         transaction.effects.ready.pop(call.executor, None)
     hands: list[list[Job]] = [[] for _ in demands]

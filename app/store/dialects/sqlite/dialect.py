@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from ....domain.status import JobStatus
 from ...claim import ClaimCall, Claimed, NewLease
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit
-from ..base import StoreRules
+from ..base import DatabaseUnusable, StoreRules
 from .acknowledge import acknowledge
 from .administration import Deletion, Rerun, Update, delete_jobs, rerun_jobs, update_jobs
 from .claim import SELECT_LEVELS, claim_jobs, open_leases
@@ -67,12 +67,17 @@ class SqliteDialect:
         self._lock = FileLock(self._path)
 
     async def start(self) -> None:
-        """Open the writer and the readers."""
+        """Open the writer and the readers. Raises DatabaseUnusable."""
         self._commit = GroupCommit()
-        self._writer = SqliteWriter(open_writer(self._path), self._commit, self._rules, self._committed)
+        try:
+            self._writer = SqliteWriter(open_writer(self._path), self._commit, self._rules, self._committed)
+        except sqlite3.Error as error:
+            raise DatabaseUnusable(f"cannot use {self._path}: {error}") from error
         self._lookups = _open_readers(self._path)
         self._searches = _open_readers(self._path)
-        await self._commit.submit(disconnect_all, [None])
+        # Without a schema the service starts all the same, and /readyz says what is missing.
+        with suppress(sqlite3.OperationalError):
+            await self._commit.submit(disconnect_all, [None])
 
     async def stop(self) -> None:
         """Close readers first: the writer's close checkpoints, and nobody else ever does."""

@@ -13,6 +13,9 @@ _ADD_TO_COUNT = """
 INSERT INTO executor_counts (executor, status, count) VALUES (?, ?, ?)
 ON CONFLICT (executor, status) DO UPDATE SET count = count + excluded.count
 """
+_FORGET_LEASE = """
+DELETE FROM leases WHERE id = ? AND connected = 0 AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
+"""
 
 
 def database_now() -> Instant:
@@ -45,6 +48,13 @@ class SqliteTransaction:
             self.counts[executor, before] -= 1
             self.counts[executor, after] += 1
 
+    def finish(self) -> None:
+        """Write what the changes of this transaction add up to."""
+        self.write_counts()
+        # A lease that no connection renews is of no use without a job: polls would leave one for each of their answers.
+        for lease_id in {settlement.lease_id for settlement in self.effects.settled}:
+            self.connection.execute(_FORGET_LEASE, (lease_id,))
+
     def write_counts(self) -> None:
         """Add what was counted to the stored counts."""
         rows = [(executor, status, count) for (executor, status), count in self.counts.items() if count]
@@ -56,15 +66,17 @@ class SqliteTransaction:
 class JobIdSequence:
     """The next job id: the writer is the only one, so it counts by itself and asks SQLite once."""
 
-    __slots__ = ("_next",)
+    __slots__ = ("_connection", "_last")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Go on where the file's own sequence stands."""
-        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
-        self._next = (row[0] if row else 0) + 1
+        """Count for a connection."""
+        self._connection = connection
+        self._last: int | None = None
 
     def take(self) -> int:
         """Return an id that no job ever had; a rollback leaves a gap."""
-        taken = self._next
-        self._next += 1
-        return taken
+        if self._last is None:
+            row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
+            self._last = row[0] if row else 0
+        self._last += 1
+        return self._last

@@ -72,7 +72,7 @@ class SqliteWriter:
         try:
             transaction = SqliteTransaction(self._connection, self._sequence, self._rules)
             run(transaction, batch)
-            transaction.write_counts()
+            transaction.finish()
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
