@@ -1,0 +1,245 @@
+"""The stream over real sockets: what is refused, how connections end, what a worker may rely on."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.end_to_end.server import Server, http_client
+
+LEASE_SECONDS = 1
+PATIENCE_SECONDS = 15
+FAILURE = {"error_type": "boom", "message": "no"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("stream"), lease_seconds=LEASE_SECONDS).running() as server:
+        yield server
+
+
+@pytest.fixture
+def executor(request):
+    """An executor of each test's own."""
+    return "".join(letter if letter.isalnum() else "_" for letter in request.node.name)
+
+
+def address(server: Server, executor: str, query: str = "") -> str:
+    return f"ws://127.0.0.1:{server.settings['port']}/v1/executors/{executor}/subscribe?{query}"
+
+
+@asynccontextmanager
+async def worker(server: Server, executor: str, query: str = "", **options: Any) -> AsyncIterator[ClientConnection]:
+    """A connected worker that has read its hello."""
+    options = {"proxy": None, "subprotocols": ["rexecutor.v1"], **options}
+    async with connect(address(server, executor, query), **options) as socket:
+        await receive(socket)
+        yield socket
+
+
+async def receive(socket: ClientConnection) -> Any:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return json.loads(await socket.recv())
+
+
+async def close_code(socket: ClientConnection) -> int | None:
+    """Read on until the server closes; return its code."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await socket.recv()
+    return closed.value.rcvd.code if closed.value.rcvd else None
+
+
+async def post(server: Server, path: str, body: Any) -> Any:
+    async with http_client(server.url) as http:
+        return (await http.post(path, json=body)).json()
+
+
+async def enqueue(server: Server, executor: str, **members: Any) -> int:
+    return int((await post(server, "/v1/jobs", {"executor": executor, **members}))["id"])
+
+
+async def job_of(server: Server, job_id: int) -> Any:
+    async with http_client(server.url) as http:
+        return (await http.get(f"/v1/jobs/{job_id}")).json()
+
+
+async def test_hello_tells_the_protocol_the_session_and_the_times(server, executor):
+    async with connect(address(server, executor, "prefetch=3"), proxy=None, subprotocols=["rexecutor.v1"]) as socket:
+        hello = await receive(socket)
+        assert socket.subprotocol == "rexecutor.v1"
+    assert (hello["type"], hello["protocol"], hello["credits"]) == ("hello", 1, 3)
+    assert (hello["resumed"], hello["held"], hello["lease"]) == (False, [], LEASE_SECONDS)
+    assert hello["heartbeat_interval"] < LEASE_SECONDS
+
+
+async def test_client_that_offers_no_subprotocol_is_accepted(server, executor):
+    async with worker(server, executor, subprotocols=None) as socket:
+        assert socket.subprotocol is None
+
+
+@pytest.mark.parametrize("frame", ["nope", "7", '["a"]', b"{}", "[" * 3000, '{"type":"request","n":1', "\ufeff{}"])
+async def test_frame_that_is_no_message_closes_with_4400(server, executor, frame):
+    async with worker(server, executor) as socket:
+        await socket.send(frame)
+        assert await close_code(socket) == 4400
+
+
+async def test_text_that_is_no_unicode_closes_with_4400(server, executor):
+    async with worker(server, executor) as socket:
+        await socket.send(b'{"type":"stop","ref":"\xff"}', text=True)
+        assert await close_code(socket) == 4400
+
+
+async def test_message_beyond_1_mib_closes_with_1009(server, executor):
+    async with worker(server, executor) as socket:
+        await socket.send(json.dumps({"type": "stop", "ref": "x" * 1_100_000}))
+        assert await close_code(socket) == 1009
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("bad%20name/subscribe", {}, 422),
+        ("mail/subscribe?prefetch=10001", {}, 422),
+        ("mail/subscribe?prefetch=-1", {}, 422),
+        ("mail/subscribe?batch=perhaps", {}, 422),
+        ("mail/subscribe?worker=", {}, 422),
+        ("mail/subscribe", {"Origin": "https://elsewhere.example"}, 403),
+    ],
+)
+async def test_refusal_is_an_http_answer_before_the_upgrade(server, path, headers, status):
+    url = f"ws://127.0.0.1:{server.settings['port']}/v1/executors/{path}"
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, proxy=None, additional_headers=headers):
+            pass
+    assert refused.value.response.status_code == status
+    assert json.loads(refused.value.response.body)["status"] == status
+
+
+async def test_failed_messages_get_results_and_their_neighbours_go_on(server, executor):
+    async with worker(server, executor, "batch=true") as socket:
+        messages = [
+            {"type": "sing", "ref": "a"},
+            {"type": "complete", "id": 1, "ref": "b"},
+            {"type": "complete", "id": "1", "fence": 1, "ref": "c"},
+            {"type": "stop", "ref": "d"},
+        ]
+        await socket.send(json.dumps(messages))
+        results: dict[str, Any] = {}
+        while len(results) < 4:
+            results |= {result["ref"]: result for result in await receive(socket)}
+    assert [results[ref]["ok"] for ref in "abcd"] == [False, False, False, True]
+    assert [results[ref]["problem"]["status"] for ref in "abc"] == [422, 428, 422]
+
+
+async def test_only_results_asked_for_or_failed_are_told(server, executor):
+    job_id = await enqueue(server, executor)
+    async with worker(server, executor, "prefetch=1") as socket:
+        job = (await receive(socket))["job"]
+        await socket.send(json.dumps({"type": "complete", "id": job_id, "fence": job["fence"]}))
+        again = {"type": "complete", "id": job_id, "fence": job["fence"], "ref": "again"}
+        await socket.send(json.dumps([again]))
+        result = await receive(socket)
+    assert result == {
+        "type": "result",
+        "ref": "again",
+        "id": job_id,
+        "ok": True,
+        "status": "complete",
+        "duplicate": True,
+    }
+
+
+async def test_rest_acknowledgement_frees_the_credit_of_the_stream(server, executor):
+    first, second = [await enqueue(server, executor) for _ in range(2)]
+    async with worker(server, executor, "prefetch=1") as socket:
+        job = (await receive(socket))["job"]
+        assert job["id"] == first
+        await post(server, f"/v1/jobs/{first}/complete", {"fence": job["fence"]})
+        assert (await receive(socket))["job"]["id"] == second
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("cancel", {"error": FAILURE}, "cancelled"),
+        ("complete", {}, "acknowledged"),
+        ("rerun", {"force": True}, "rerun"),
+    ],
+)
+async def test_worker_is_told_when_an_operator_takes_its_job(server, executor, path, body, reason):
+    job_id = await enqueue(server, executor)
+    async with worker(server, executor, "") as socket:
+        await socket.send(json.dumps({"type": "request", "n": 1}))
+        job = (await receive(socket))["job"]
+        await post(server, f"/v1/jobs/{job_id}/{path}", body)
+        revoke = await receive(socket)
+    assert revoke == {"type": "revoke", "id": job_id, "fence": job["fence"], "reason": reason}
+
+
+async def test_answering_pings_is_enough_to_keep_a_job(server, executor):
+    job_id = await enqueue(server, executor)
+    async with worker(server, executor, "prefetch=1") as socket:
+        job = (await receive(socket))["job"]
+        await asyncio.sleep(3.5 * LEASE_SECONDS)  # the lease would have run out three times
+        done = {"type": "complete", "id": job_id, "fence": job["fence"], "ref": "done"}
+        await socket.send(json.dumps(done))
+        assert (await receive(socket))["ok"]
+
+
+async def test_silent_worker_is_closed_with_4408_and_loses_its_job(server, executor):
+    """A worker whose process stands still, its TCP connection open: it answers no ping."""
+    job_id = await enqueue(server, executor)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.settings["port"]))
+    try:
+        writer.write(
+            f"GET /v1/executors/{executor}/subscribe?prefetch=1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        received = b""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while b"\x88\x02" + (4408).to_bytes(2, "big") not in received:
+                received += await reader.read(65_536)
+    finally:
+        writer.close()
+    assert b'"type":"job"' in received
+    async with worker(server, executor, "prefetch=1") as socket:
+        again = (await receive(socket))["job"]
+    assert (again["id"], again["attempt"], again["errors"][0]["error_type"]) == (job_id, 2, "lost")
+    stale = await post(server, f"/v1/jobs/{job_id}/complete", {"fence": again["fence"] - 2})
+    assert stale["type"] == "/problems/stale-fence"
+
+
+async def test_claim_whose_caller_left_loses_no_job(server, executor):
+    body = b'{"wait": 30}'
+    _, writer = await asyncio.open_connection("127.0.0.1", int(server.settings["port"]))
+    head = f"POST /v1/executors/{executor}/claim HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await writer.drain()
+    await asyncio.sleep(0.3)  # the claim waits
+    writer.close()
+    await writer.wait_closed()
+    job_id = await enqueue(server, executor)
+    claimed = await post(server, f"/v1/executors/{executor}/claim", {"wait": 10})
+    assert [job["id"] for job in claimed["jobs"]] == [job_id]
+    assert claimed["jobs"][0]["attempt"] == 1
+
+
+async def test_claimed_job_is_held_by_heartbeats_and_lost_without(server, executor):
+    job_id = await enqueue(server, executor)
+    (job,) = (await post(server, f"/v1/executors/{executor}/claim", {"wait": 5, "lease": 1}))["jobs"]
+    for _ in range(3):
+        await post(server, f"/v1/jobs/{job_id}/heartbeat", {"fence": job["fence"], "lease": 1})
+        await asyncio.sleep(0.6)  # longer than one lease in all
+    assert (await job_of(server, job_id))["status"] == "executing"
+    (again,) = (await post(server, f"/v1/executors/{executor}/claim", {"wait": 15}))["jobs"]
+    assert (again["id"], again["attempt"]) == (job_id, 2)
+    released = await post(server, f"/v1/jobs/{job_id}/release", {"fence": again["fence"]})
+    assert (released["status"], (await job_of(server, job_id))["attempt"]) == ("retryable", 1)
