@@ -1,7 +1,7 @@
 """The contract over a SQL store and the delivery of this process."""
 
+import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from ..store import counts, health, prune, search
 from ..store.dialects.base import Dialect
 from .contract import Subscription
 from .extensions import Health, Service
-from .operation import operation
+from .operation import Guarded
 
 Result = TypeVar("Result")
 
@@ -55,8 +55,9 @@ class SqlBackend:
     async def enqueue(self, job: EnqueuableJob) -> Enqueued:
         """Store a job, or find its duplicate."""
         with self._operation():
-            if job.scheduled_at is None:
-                self._registry.expect(job.executor)
+            if job.scheduled_at is None and self._registry.expect(job.executor):
+                # The claim is submitted in this pause, and shares the transaction of the insert.
+                await asyncio.sleep(0)
             return (await self._dialect.insert([job]))[0]
 
     async def mark_job_complete(self, job_id: int, *, fence: int | None = None) -> Ack:
@@ -179,8 +180,8 @@ class SqlBackend:
         with self._operation():
             return _outcome((await self._dialect.acknowledge([call]))[0])
 
-    def _operation(self) -> AbstractContextManager[None]:
-        return operation(self._dialect.translate)
+    def _operation(self) -> Guarded:
+        return Guarded(self._dialect.translate)
 
 
 def _outcome(outcome: Result | BackendError) -> Result:

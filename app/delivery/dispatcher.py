@@ -63,10 +63,12 @@ class Dispatcher:
         """Hear that a job waits for this instant: a hint, which may be wrong or lost."""
         self._wakeup.wake_at(instant)
 
-    def expect(self) -> None:
-        """Hear that a due job is about to be submitted: claimed right behind it, it shares its transaction."""
-        if self._wakeup.sleeps and any(place.wanted for place in self._line):
-            self._wakeup.wake()
+    def expect(self) -> bool:
+        """Hear that a due job is about to be submitted; return whether it will be claimed in its own transaction."""
+        if not self._wakeup.sleeps or not any(place.wanted for place in self._line):
+            return False
+        self._wakeup.wake()
+        return True
 
     def demand_changed(self) -> None:
         """Hear that somebody may want jobs."""

@@ -130,11 +130,13 @@ class Registry:
         if jobs:
             self._start(self._release(jobs))
 
-    def expect(self, executor: str) -> None:
-        """Hear that a due job is about to be submitted. A hint: the commit tells for sure."""
+    def expect(self, executor: str) -> bool:
+        """Hear that a due job is about to be submitted; return whether a claim for it will be in the next turn.
+
+        A hint: the commit tells for sure.
+        """
         dispatcher = self._dispatchers.get(executor)
-        if dispatcher is not None:
-            dispatcher.expect()
+        return dispatcher is not None and dispatcher.expect()
 
     def committed(self, effects: Effects) -> None:
         """Hear what a transaction did: wake executors, settle jobs with those who held them."""
