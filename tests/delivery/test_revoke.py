@@ -95,7 +95,8 @@ async def test_revoke_never_comes_before_its_job(service):
         await end_of(one, watching)
     assert_each_sent_job_is_revoked_once(seen)
     sent = {event.id for event in seen if isinstance(event, Job)}
-    claimed = {job_id for job_id in ids if (await service.get_job(job_id)).fence == 2}
+    # Claimed once, and taken away once; a claim that met the stop was given back before.
+    claimed = {job_id for job_id in ids if (await service.get_job(job_id)).fence >= 2}
     assert sent <= claimed
     assert sent, "some were sent before they were taken away"
     assert claimed - sent, "some were taken away before they were sent"

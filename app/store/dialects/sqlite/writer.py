@@ -9,7 +9,7 @@ from typing import TypeAlias
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit, Member, resolve
 from ..base import StoreRules
-from .claim import claim_jobs
+from .insert import insert_jobs
 from .transaction import JobIdSequence, SqliteTransaction
 
 SqliteMember: TypeAlias = Member[SqliteTransaction]
@@ -89,8 +89,8 @@ def _run_together(transaction: SqliteTransaction, batch: list[SqliteMember]) -> 
     groups: dict[object, list[SqliteMember]] = {}
     for member in batch:
         groups.setdefault(member.run, []).append(member)
-    # Claims go last: they see what the others have brought, and take what those have made room for.
-    for members in sorted(groups.values(), key=lambda members: members[0].run is claim_jobs):
+    # Inserts go first: a claim for a worker that waits is submitted right before the job that it is to see.
+    for members in sorted(groups.values(), key=lambda members: members[0].run is not insert_jobs):
         results = members[0].run(transaction, [item for member in members for item in member.items])
         start = 0
         for member in members:
