@@ -97,6 +97,8 @@ class LeaseRow(SQLModel, table=True):
     connected: int = Field(sa_column=Column(Integer, nullable=False))
     resume_hash: str | None = Field(sa_column=Column(Text))
     expires_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    previous_resume_hash: str | None = Field(sa_column=Column(Text))
+    """The token before the last resume: good until the client has spoken on its new connection."""
 
 
 class ExecutorCountRow(SQLModel, table=True):
