@@ -75,7 +75,7 @@ def test_full_scan_would_be_noticed(database):
 
 @pytest.mark.parametrize("name", [name for name in STATEMENTS if name.startswith("unique")])
 def test_unique_lookup_returns_few_rows_however_many_share_an_instant(database, name):
-    database.execute("INSERT INTO leases VALUES (1, 's', 'mail', 'w', 'o', 1, NULL, 1)")
+    database.execute("INSERT INTO leases VALUES (1, 's', 'mail', 'w', 'o', 1, NULL, 1, NULL)")
     database.executemany(
         "INSERT INTO jobs (id, executor, status, priority, scheduled_at, max_attempts, data, metadata, tags,"
         " inserted_at, uniqueness_key, lease_id) VALUES (?, 'mail', ?, 0, 5, 5, '1', '1', '[]', 1, 'k', ?)",
