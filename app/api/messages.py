@@ -186,8 +186,8 @@ def encode_drain() -> bytes:
     return b'{"type":"drain"}'
 
 
-def encode_stopped(ref: str) -> bytes:
-    """Return the result of a ``stop``."""
+def encode_stopped(ref: str | None) -> bytes:
+    """Return the result of a ``stop``, which goes out only if that had a ``ref``."""
     return b'{"type":"result","ref":%b,"ok":true}' % _encoder.encode(ref)
 
 
@@ -208,21 +208,24 @@ def encode_failure(ref: str | None, job_id: int | None, problem: dict[str, Any])
     return _encoder.encode({"type": "result", **reference, **job, "ok": False, "problem": problem})
 
 
-def frames(messages: Iterable[bytes], *, batch: bool) -> Iterator[str]:
-    """Return text frames for messages: arrays up to 1 MiB if the client takes them, else one frame a message."""
+def frames(messages: Iterable[bytes], *, batch: bool) -> Iterator[tuple[str, int]]:
+    """Return text frames for messages, each with how many it holds.
+
+    They are arrays up to 1 MiB if the client takes them, else one frame a message.
+    """
     if not batch:
-        yield from (message.decode() for message in messages)
+        yield from ((message.decode(), 1) for message in messages)
         return
     waiting: list[bytes] = []
     size = 2
     for message in messages:
         if waiting and size + len(message) + 1 > MAX_FRAME_BYTES:
-            yield (b"[" + b",".join(waiting) + b"]").decode()
+            yield (b"[" + b",".join(waiting) + b"]").decode(), len(waiting)
             waiting, size = [], 2
         waiting.append(message)
         size += len(message) + 1
     if waiting:
-        yield (b"[" + b",".join(waiting) + b"]").decode()
+        yield (b"[" + b",".join(waiting) + b"]").decode(), len(waiting)
 
 
 def _objects(text: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from ..domain.limits import (
 )
 
 PROTOCOL = 1
-FEATURES = ("batch", "bulk", "claim", "leases", "prefetch", "prune", "query", "uniqueness")
+FEATURES = ("batch", "bulk", "claim", "leases", "prefetch", "prune", "query", "resume", "uniqueness")
 
 
 def limits_document(limits: Limits) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..domain.job import Ack, Job
 from ..domain.lifecycle import Acknowledgement
 from ..domain.limits import Limits
 from ..domain.status import JobStatus
-from ..domain.stream import Drain, Event, Revoke, Stopped, SubscriptionClosed
+from ..domain.stream import Drain, Event, Revoke, Stopped, SubscriptionClosed, SubscriptionReplaced
 from ..observability.logging import get_logger
 from .messages import (
     AckMessage,
@@ -42,6 +42,7 @@ from .request_errors import MalformedJson, RequestError
 RESTART = 1012
 MALFORMED = 4400
 SILENT = 4408
+REPLACED = 4409
 _MAX_WAITING = 10_000
 """Acknowledgements that wait for their commit; beyond, the socket is not read."""
 _SEND_SECONDS = 10.0
@@ -109,6 +110,7 @@ class WorkerSession:
         while True:
             text = await self._receive()
             self.heard()
+            self._subscription.confirm()
             try:
                 messages = decode_frame(text)
             except MalformedJson:
@@ -193,22 +195,29 @@ class WorkerSession:
         while True:
             try:
                 events = await self._subscription.next()
+            except SubscriptionReplaced:
+                raise SessionClosed(REPLACED) from None
             except SubscriptionClosed:
                 raise SessionClosed(RESTART) from None
-            messages = [message for event in events if (message := _encode(event)) is not None]
+            unwritten = [event for event in events if event != Stopped(None)]
             try:
-                await self._send(messages)
-            except Disconnected:
-                await self._service.give_back([event for event in events if isinstance(event, Job)])
-                raise
+                await self._send([_encode(event) for event in unwritten], unwritten)
+            finally:
+                # Whatever ended the sending: what was written may have been started, the rest goes back.
+                await self._service.give_back([event for event in unwritten if isinstance(event, Job)])
 
-    async def _send(self, messages: Sequence[bytes]) -> None:
-        """Send messages in order; raises Disconnected when the client is gone or does not read."""
+    async def _send(self, messages: Sequence[bytes], unwritten: list[Event] | None = None) -> None:
+        """Send messages in order, and take the events whose messages are written from ``unwritten``.
+
+        Raises Disconnected when the client is gone, SessionClosed when it does not read.
+        """
         async with self._sending:
             try:
                 async with asyncio.timeout(_SEND_SECONDS):
-                    for frame in frames(messages, batch=self._batch):
+                    for frame, count in frames(messages, batch=self._batch):
                         await self._socket.send({"type": "websocket.send", "text": frame})
+                        if unwritten:
+                            del unwritten[:count]
             except TimeoutError:
                 _log.warning("worker.stalled", session=self._subscription.hello.session)
                 raise SessionClosed(SILENT) from None
@@ -230,14 +239,14 @@ def _text_of(message: Message) -> str:
     return text
 
 
-def _encode(event: Event) -> bytes | None:
+def _encode(event: Event) -> bytes:
     match event:
         case Job():
             return encode_job_message(event)
         case Revoke():
             return encode_revoke(event)
         case Stopped():
-            return None if event.reference is None else encode_stopped(event.reference)
+            return encode_stopped(event.reference)
         case Drain():
             return encode_drain()
         case _:

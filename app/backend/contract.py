@@ -23,7 +23,8 @@ class Subscription(Protocol):
     async def next(self) -> list[Event]:
         """Wait for events and return all there are, in the order in which they must be sent.
 
-        A revoke never comes before its job. Raises SubscriptionClosed when none can follow.
+        A revoke never comes before its job. Raises SubscriptionClosed when none can follow,
+        SubscriptionReplaced when that is because the session was resumed elsewhere.
         """
 
     def request(self, credits: int) -> None:
@@ -40,6 +41,9 @@ class Subscription(Protocol):
 
     def alive(self) -> None:
         """Note a sign of life: it renews the lease of all jobs held here."""
+
+    def confirm(self) -> None:
+        """Hear that the client has spoken here: the token with which it resumed its session is void."""
 
     async def close(self) -> None:
         """Leave the line; jobs never sent go back, their attempts refunded. What was sent stays leased."""

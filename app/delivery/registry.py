@@ -7,6 +7,7 @@ from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any
 
+from msgspec import Struct
 from uuid_utils import uuid7
 
 from ..domain.errors import NotReady
@@ -15,7 +16,7 @@ from ..domain.lifecycle import Acknowledgement, Operation
 from ..domain.stream import Hello
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop
-from ..store.claim import NewLease
+from ..store.claim import NewLease, Resume, Resumed
 from ..store.dialects.base import Dialect
 from ..store.effects import Effects
 from .dispatcher import Dispatcher
@@ -27,6 +28,15 @@ _STOP_SECONDS = 5.0
 _DRAIN_PAUSE_SECONDS = 0.05
 
 _log = get_logger()
+
+
+class _ResumeWish(Struct):
+    """Somebody who waits for the commit of a resume."""
+
+    executor: str
+    token: str
+    prefetch: int
+    subscription: Subscription | None = None
 
 
 class Registry:
@@ -43,6 +53,8 @@ class Registry:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._by_lease: dict[int, Subscription] = {}
+        self._resuming: dict[str, _ResumeWish] = {}
+        """By the hash of the new token."""
         self._polls: set[Poll] = set()
         self._draining = False
         self._renewal_pause_seconds = min(1.0, lease_seconds / 6)
@@ -55,49 +67,114 @@ class Registry:
         loops = [self._renewal, *(dispatcher.loop for dispatcher in self._dispatchers.values())]
         return [loop.name for loop in loops if loop.is_dead]
 
-    async def subscribe(
-        self,
-        executor: str,
-        *,
-        worker: str | None,
-        prefetch: int,
-        resume: str | None,  # noqa: ARG002
-    ) -> Subscription:
-        """Open a lease and stand in line with it. Raises NotReady while draining."""
+    async def subscribe(self, executor: str, *, worker: str | None, prefetch: int, resume: str | None) -> Subscription:
+        """Open a lease and stand in line with it, or go on with the session whose token ``resume`` is.
+
+        Raises NotReady while draining.
+        """
         self._refuse_while_draining()
-        session = str(uuid7())
-        token = token_urlsafe(24)
-        name = worker or session
-        lease_id = await self._dialect.open_lease(
-            NewLease(
-                session=session,
-                executor=executor,
-                worker=name,
-                seconds=self._lease_seconds,
-                connected=True,
-                resume_hash=sha256(token.encode()).hexdigest(),
-            )
-        )
-        hello = Hello(
-            session=session, resume=token, resumed=False, held=[], credits=prefetch, lease_seconds=self._lease_seconds
-        )
-        subscription = Subscription(
-            hello=hello,
-            lease=lease_id,
-            worker=name,
-            prefetch=prefetch,
-            executor=executor,
-            demand_changed=lambda: self._demand_changed(executor),
-            give_back=self.give_back,
-            left=self._leave,
-        )
-        self._by_lease[lease_id] = subscription
+        subscription = None if resume is None else await self._resume(executor, resume, worker, prefetch)
+        if subscription is None:
+            subscription = await self._open(executor, worker, prefetch)
         self._join(executor, subscription)
         if self._draining:
             # The drain began while the lease was being opened, and has not seen this subscription.
             await subscription.close()
             self._refuse_while_draining()
         return subscription
+
+    async def _open(self, executor: str, worker: str | None, prefetch: int) -> Subscription:
+        """Begin a session."""
+        session = str(uuid7())
+        token = _new_token(session)
+        lease = NewLease(
+            session=session,
+            executor=executor,
+            worker=worker or session,
+            seconds=self._lease_seconds,
+            connected=True,
+            resume_hash=_hash(token),
+        )
+        lease_id = await self._dialect.open_lease(lease)
+        hello = Hello(
+            session=session, resume=token, resumed=False, held=[], credits=prefetch, lease_seconds=self._lease_seconds
+        )
+        return self._admit(hello, executor, leases=[lease_id], worker=lease.worker, prefetch=prefetch)
+
+    async def _resume(self, executor: str, token: str, worker: str | None, prefetch: int) -> Subscription | None:
+        """Go on with a session; None where the token is unknown."""
+        session = token.partition(".")[0]
+        wish = _ResumeWish(executor, _new_token(session), prefetch)
+        resume_hash = _hash(wish.token)
+        self._resuming[resume_hash] = wish
+        try:
+            await self._dialect.resume_session(
+                Resume(
+                    session=session,
+                    executor=executor,
+                    worker=worker,
+                    seconds=self._lease_seconds,
+                    presented_hash=_hash(token),
+                    resume_hash=resume_hash,
+                )
+            )
+        except BaseException:
+            if wish.subscription is not None:
+                self._start(wish.subscription.close())
+            raise
+        finally:
+            del self._resuming[resume_hash]
+        return wish.subscription
+
+    def _resumed(self, resumed: Resumed) -> None:
+        """Let a session go on at its new connection, and end its old one if that is here.
+
+        In the turn in which the commit is told of: what happens to its jobs from then on is told to the new one.
+        """
+        replaced = self._by_lease.pop(resumed.old_lease, None)
+        if replaced is not None:
+            for lease_id in replaced.leases:
+                self._by_lease.pop(lease_id, None)
+            self._take_out(replaced.executor, replaced)
+            replaced.replace()
+        wish = self._resuming.get(resumed.resume_hash)
+        if wish is None:
+            # Whoever asked is gone. The jobs stay leased, and may be resumed again.
+            return
+        hello = Hello(
+            session=wish.token.partition(".")[0],
+            resume=wish.token,
+            resumed=True,
+            held=resumed.held,
+            credits=max(0, wish.prefetch - len(resumed.held)),
+            lease_seconds=self._lease_seconds,
+        )
+        wish.subscription = self._admit(
+            hello, wish.executor, leases=resumed.leases, worker=resumed.worker, prefetch=wish.prefetch
+        )
+
+    def _admit(self, hello: Hello, executor: str, *, leases: Sequence[int], worker: str, prefetch: int) -> Subscription:
+        """Make a session's subscription, which from now on hears of its jobs."""
+        subscription = Subscription(
+            hello=hello,
+            leases=leases,
+            worker=worker,
+            prefetch=prefetch,
+            executor=executor,
+            demand_changed=lambda: self._demand_changed(executor),
+            give_back=self.give_back,
+            left=self._leave,
+            confirm=lambda resumed: self._start(self._confirm(resumed)),
+        )
+        for lease_id in leases:
+            self._by_lease[lease_id] = subscription
+        return subscription
+
+    async def _confirm(self, subscription: Subscription) -> None:
+        try:
+            await self._dialect.confirm_resume(subscription.lease)
+        except Exception as error:  # noqa: BLE001 - the old token stays good, which harms nobody
+            _log.warning("resume.confirm_failed", session=subscription.hello.session, exc_info=error)
 
     async def poll(
         self, executor: str, *, limit: int, wait: timedelta, worker: str | None, lease: timedelta | None
@@ -148,6 +225,8 @@ class Registry:
             if (holder := self._by_lease.get(old_lease)) is not None:
                 self._by_lease[new_lease] = holder
                 holder.leases.append(new_lease)
+        for resumed in effects.resumed:
+            self._resumed(resumed)
         freed: set[str] = set()
         for settlement in effects.settled:
             subscription = self._by_lease.get(settlement.lease_id)
@@ -216,7 +295,7 @@ class Registry:
         self._take_out(subscription.executor, subscription)
         if unsent:
             await self._release(unsent)
-        await self._dialect.close_session(subscription.hello.session)
+        await self._dialect.close_session(subscription.lease)
 
     def _demand_changed(self, executor: str) -> None:
         dispatcher = self._dispatchers.get(executor)
@@ -243,10 +322,19 @@ class Registry:
         if not due:
             return
         renewed = await self._dialect.renew_sessions(
-            [(each.hello.session, self._lease_seconds, now - each.alive_at) for each in due]
+            [(each.lease, self._lease_seconds, now - each.alive_at) for each in due]
         )
         for subscription, is_held in zip(due, renewed, strict=True):
             if not is_held:
                 _log.warning("lease.lost", session=subscription.hello.session)
                 self._start(subscription.close())
             subscription.renewed_at = now
+
+
+def _new_token(session: str) -> str:
+    """Return a token that leads to its session and that nobody can guess."""
+    return f"{session}.{token_urlsafe(24)}"
+
+
+def _hash(token: str) -> str:
+    return sha256(token.encode()).hexdigest()

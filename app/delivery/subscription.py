@@ -1,12 +1,12 @@
 """One connection's place in line: its credits, its held jobs, early revocations."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 from ..domain.job import Job
 from ..domain.lifecycle import RevokeReason, Settlement
-from ..domain.limits import MAX_OPEN_CREDITS
-from ..domain.stream import Drain, Event, Hello, Revoke, Stopped, SubscriptionClosed
+from ..domain.limits import MAX_HELD, MAX_OPEN_CREDITS
+from ..domain.stream import Drain, Event, Hello, Revoke, Stopped, SubscriptionClosed, SubscriptionReplaced
 from ..store.claim import MAX_STREAM_CLAIM
 
 _MAX_UNSENT_CHARACTERS = 4 * 1024 * 1024
@@ -24,21 +24,22 @@ class Subscription:
         *,
         hello: Hello,
         executor: str,
-        lease: int,
+        leases: Iterable[int],
         worker: str,
         prefetch: int,
         demand_changed: Callable[[], None],
         give_back: Callable[[Sequence[Job]], None],
         left: Callable[["Subscription", Sequence[Job]], Awaitable[None]],
+        confirm: Callable[["Subscription"], None],
     ) -> None:
-        """Begin with ``prefetch`` credits; the callbacks lead to the dispatcher and the registry."""
+        """Begin with what ``hello`` tells; the callbacks lead to the dispatcher and the registry."""
         self.hello = hello
         self.executor = executor
-        self.lease = lease
-        self.leases = [lease]
-        """All leases of this session: some of its jobs may have one of their own."""
+        self.leases = [*leases]
+        """All leases of this session, this connection's first: some of its jobs may have one of their own."""
+        self.lease = self.leases[0]
         self.worker = worker
-        self._credits = prefetch
+        self._credits = hello.credits
         self.alive_at = asyncio.get_running_loop().time()
         self.renewed_at = self.alive_at
         self._returns_credits = prefetch > 0
@@ -46,7 +47,9 @@ class Subscription:
         self._demand_changed = demand_changed
         self._give_back = give_back
         self._left = left
-        self._held: dict[int, int] = {}
+        self._confirm = confirm
+        self._is_confirmed = not hello.resumed
+        self._held: dict[int, int] = dict(hello.held)
         """The fence of each job that is held here, sent or not."""
         self._early: dict[tuple[int, int], RevokeReason | None] = {}
         """Jobs that were taken away before the claim that brings them was heard of."""
@@ -54,6 +57,7 @@ class Subscription:
         self._stops = 0
         self._acknowledging = False
         self._closed = False
+        self._replaced = False
         self._drained = False
         self._events: list[Event] = []
         self._unsent_characters = 0
@@ -62,7 +66,9 @@ class Subscription:
     @property
     def wanted(self) -> int:
         """How many jobs to claim now: none while much is waiting to be sent, whatever the credit."""
-        return min(self._credits, MAX_STREAM_CLAIM) if self._unsent_characters < _MAX_UNSENT_CHARACTERS else 0
+        if self._unsent_characters >= _MAX_UNSENT_CHARACTERS:
+            return 0
+        return max(min(self._credits, MAX_STREAM_CLAIM, MAX_HELD - len(self._held)), 0)
 
     @property
     def returns(self) -> bool:
@@ -78,7 +84,9 @@ class Subscription:
 
     async def next(self) -> list[Event]:
         """Wait for events and return all there are, in the order in which they must be sent."""
-        while not self._events:
+        while not self._events or self._replaced:
+            if self._replaced:
+                raise SubscriptionReplaced
             if self._closed:
                 raise SubscriptionClosed
             self._arrived.clear()
@@ -115,6 +123,12 @@ class Subscription:
     def alive(self) -> None:
         """Note a sign of life."""
         self.alive_at = asyncio.get_running_loop().time()
+
+    def confirm(self) -> None:
+        """Hear that the client has spoken here: the token from before its resume is void."""
+        if not self._is_confirmed:
+            self._is_confirmed = True
+            self._confirm(self)
 
     async def close(self) -> None:
         """Leave the line; what was not sent goes back, what was sent stays leased."""
@@ -183,6 +197,13 @@ class Subscription:
             return was_dropped
         self._credits = min(self._credits + 1, MAX_OPEN_CREDITS)
         return True
+
+    def replace(self) -> None:
+        """Hear that the session goes on at another connection, with all jobs; those not sent here go back."""
+        self._closed = self._replaced = True
+        self._credits = 0
+        self._give_back(self._take_unsent())
+        self._arrived.set()
 
     def drain(self) -> None:
         """Tell the subscriber that no more jobs come here; what was not sent goes back."""

@@ -43,3 +43,7 @@ Event: TypeAlias = Job | Revoke | Stopped | Drain
 
 class SubscriptionClosed(Exception):
     """Nothing more comes from the subscription."""
+
+
+class SubscriptionReplaced(SubscriptionClosed):
+    """The session goes on at another connection."""

@@ -21,6 +21,32 @@ class NewLease(Struct, frozen=True, kw_only=True):
     seconds: float
     connected: bool
     resume_hash: str | None = None
+    previous_resume_hash: str | None = None
+
+
+class Resume(Struct, frozen=True, kw_only=True):
+    """A session's wish to go on at a new connection, with the token that ``presented_hash`` was made of."""
+
+    session: str
+    executor: str
+    worker: str | None
+    """Its name from now on; None keeps the old one."""
+    seconds: float
+    presented_hash: str
+    resume_hash: str
+    """Of the token that it gets now."""
+
+
+class Resumed(Struct, frozen=True, kw_only=True):
+    """A session at its new connection; the lease of the old one is no more."""
+
+    resume_hash: str
+    worker: str
+    old_lease: int
+    leases: list[int]
+    """All leases of the session, that of the new connection first."""
+    held: list[tuple[int, int]]
+    """(id, fence) of each job, by id."""
 
 
 class Demand(Struct, frozen=True):

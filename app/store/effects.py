@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from ..domain.instant import Instant
 from ..domain.lifecycle import Settlement
+from .claim import Resumed
 
 
 class Effects(Struct):
@@ -16,6 +17,7 @@ class Effects(Struct):
     """For each executor the earliest time at which a job became ready to run."""
     leases: list[tuple[int, int]] = []
     """(old, new): a session's job went from one of its leases to a lease of its own."""
+    resumed: list[Resumed] = []
     settled: list[Settlement] = []
 
     def add_ready(self, executor: str, at: Instant) -> None:

@@ -245,3 +245,52 @@ async def test_claimed_job_is_held_by_heartbeats_and_lost_without(server, execut
     assert (again["id"], again["attempt"]) == (job_id, 2)
     released = await post(server, f"/v1/jobs/{job_id}/release", {"fence": again["fence"]})
     assert (released["status"], (await job_of(server, job_id))["attempt"]) == ("retryable", 1)
+
+
+async def hello_of(socket: ClientConnection) -> Any:
+    hello = await receive(socket)
+    assert hello["type"] == "hello"
+    return hello
+
+
+async def test_dropped_connection_comes_back_with_its_token_and_keeps_its_jobs(server, executor):
+    job_id = await enqueue(server, executor)
+    async with connect(address(server, executor, "prefetch=1"), proxy=None) as socket:
+        token = (await hello_of(socket))["resume"]
+        job = (await receive(socket))["job"]
+        socket.transport.abort()
+    async with connect(address(server, executor, f"prefetch=3&resume={token}"), proxy=None) as socket:
+        hello = await hello_of(socket)
+        assert (hello["resumed"], hello["credits"]) == (True, 2)
+        assert hello["held"] == [{"id": job_id, "fence": job["fence"]}]
+        await asyncio.sleep(2.5 * LEASE_SECONDS)  # the new connection renews the lease of the old one's job
+        await socket.send(json.dumps({"type": "complete", "id": job_id, "fence": job["fence"], "ref": "done"}))
+        assert (await receive(socket))["ok"]
+
+
+async def test_half_open_connection_is_closed_with_4409_when_its_session_is_resumed(server, executor):
+    job_id = await enqueue(server, executor)
+    async with connect(address(server, executor, "prefetch=1"), proxy=None) as old:
+        token = (await hello_of(old))["resume"]
+        job = (await receive(old))["job"]
+        async with connect(address(server, executor, f"prefetch=1&resume={token}"), proxy=None) as new:
+            assert (await hello_of(new))["held"] == [{"id": job_id, "fence": job["fence"]}]
+            assert await close_code(old) == 4409
+            await new.send(json.dumps({"type": "complete", "id": job_id, "fence": job["fence"], "ref": "done"}))
+            assert (await receive(new))["ok"]
+
+
+async def test_session_is_resumed_after_the_server_was_killed(tmp_path):
+    server = Server(tmp_path, lease_seconds=5)
+    with server.running():
+        job_id = await enqueue(server, "mail")
+        async with connect(address(server, "mail", "prefetch=1"), proxy=None) as socket:
+            token = (await hello_of(socket))["resume"]
+            job = (await receive(socket))["job"]
+            server.kill()
+        server.start()
+        async with connect(address(server, "mail", f"prefetch=1&resume={token}"), proxy=None) as socket:
+            hello = await hello_of(socket)
+            assert (hello["resumed"], hello["held"]) == (True, [{"id": job_id, "fence": job["fence"]}])
+            await socket.send(json.dumps({"type": "complete", "id": job_id, "fence": job["fence"], "ref": "done"}))
+            assert (await receive(socket))["ok"]

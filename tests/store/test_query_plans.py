@@ -20,6 +20,8 @@ STATEMENTS = {
     "due jobs of a claim": (claim.SELECT_DUE, "jobs_ready", "executor=? AND priority=? AND scheduled_at<?"),
     "next wake": (claim.SELECT_NEXT, "jobs_ready", "executor=? AND priority=? AND scheduled_at>?"),
     "expired leases": (leases.SELECT_EXPIRED, "leases_expires_at", "expires_at<?"),
+    "empty expired leases": (leases.FORGET_EMPTY, "leases_expires_at", "expires_at<?"),
+    "jobs of a session": (leases.SELECT_HELD, "jobs_lease", "lease_id=?"),
     "jobs of a lease": (rows.SELECT_STATES_BY_LEASE, "jobs_lease", "lease_id=?"),
     "unique by key": (insert.NEAREST_BY_KEY, "jobs_unique", "uniqueness_key=? AND status=? AND scheduled_at"),
     "unique by key and executor": (insert.NEAREST_BY_KEY_AND_EXECUTOR, "jobs_unique", "uniqueness_key=? AND status=?"),

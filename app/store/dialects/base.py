@@ -13,7 +13,7 @@ from ...domain.instant import Instant
 from ...domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
 from ...domain.lifecycle import Acknowledgement
 from ...domain.status import JobStatus
-from ..claim import ClaimCall, Claimed, NewLease
+from ..claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 
 
 class DatabaseUnusable(RuntimeError):
@@ -69,14 +69,23 @@ class Dialect(Protocol):
     async def open_lease(self, lease: NewLease) -> int:
         """Open a lease; return its id."""
 
-    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> list[bool]:
-        """Let sessions hold on: (session, lease seconds, seconds since its last sign of life).
+    async def resume_session(self, resume: Resume) -> Resumed | None:
+        """Move a session with its jobs to a new lease; None where no session has the token.
 
-        Return for each whether it still had a lease.
+        From then on the old lease is unknown: what it served can neither renew nor claim.
         """
 
-    async def close_session(self, session: str) -> None:
-        """Note that a session has no connection; forget its lease if it holds nothing."""
+    async def confirm_resume(self, lease_id: int) -> None:
+        """Forget the token from before a resume: the client has spoken on its new connection."""
+
+    async def renew_sessions(self, sessions: Sequence[tuple[int, float, float]]) -> list[bool]:
+        """Let sessions hold on: (lease of the connection, lease seconds, seconds since its last sign of life).
+
+        Return for each whether the connection still had its lease.
+        """
+
+    async def close_session(self, lease_id: int) -> None:
+        """Note that the session with this lease has no connection; its jobs stay leased until it runs out."""
 
     async def renew_job(self, job_id: int, fence: int, *, seconds: float, is_own: bool) -> LeaseRenewed | BackendError:
         """Hold one job until ``seconds`` from now; with ``is_own``, without the other jobs of its session."""

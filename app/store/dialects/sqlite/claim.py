@@ -63,7 +63,8 @@ WHERE id IN (SELECT value FROM json_each(?))
 _SET_ATTEMPTED_BY = "UPDATE jobs SET attempted_by = ? WHERE id = ?"
 _LIVING_LEASE = "SELECT expires_at FROM leases WHERE id = ? AND expires_at > ?"
 _OPEN_LEASE = """
-INSERT INTO leases (session, executor, worker, owner, connected, resume_hash, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO leases (session, executor, worker, owner, connected, resume_hash, previous_resume_hash, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -218,6 +219,7 @@ def _open_lease(transaction: SqliteTransaction, lease: NewLease) -> tuple[int, I
             transaction.rules.owner,
             lease.connected,
             lease.resume_hash,
+            lease.previous_resume_hash,
             expires_at,
         ),
     )

@@ -19,7 +19,7 @@ from ....domain.instant import Instant
 from ....domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
 from ....domain.lifecycle import Acknowledgement
 from ....domain.status import JobStatus
-from ...claim import ClaimCall, Claimed, NewLease
+from ...claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit
 from ..base import DatabaseUnusable, StoreRules
@@ -33,10 +33,12 @@ from .leases import (
     JobLease,
     SessionAlive,
     close_sessions,
+    confirm_resumes,
     disconnect_all,
     renew_jobs,
     renew_sessions,
     rescue_jobs,
+    resume_sessions,
 )
 from .transaction import SqliteTransaction, database_now
 from .writer import SqliteWriter
@@ -120,13 +122,21 @@ class SqliteDialect:
         """Open a lease; return its id."""
         return await self._one(open_leases, lease)
 
-    async def renew_sessions(self, sessions: Sequence[tuple[str, float, float]]) -> list[bool]:
+    async def resume_session(self, resume: Resume) -> Resumed | None:
+        """Move a session with its jobs to a new lease."""
+        return await self._one(resume_sessions, resume)
+
+    async def confirm_resume(self, lease_id: int) -> None:
+        """Forget the token from before a resume."""
+        await self._one(confirm_resumes, lease_id)
+
+    async def renew_sessions(self, sessions: Sequence[tuple[int, float, float]]) -> list[bool]:
         """Let sessions hold on from their last sign of life."""
         return await self._commit.submit(renew_sessions, [SessionAlive(*session) for session in sessions])
 
-    async def close_session(self, session: str) -> None:
+    async def close_session(self, lease_id: int) -> None:
         """Note that a session has no connection."""
-        await self._one(close_sessions, session)
+        await self._one(close_sessions, lease_id)
 
     async def renew_job(self, job_id: int, fence: int, *, seconds: float, is_own: bool) -> LeaseRenewed | BackendError:
         """Hold one job until ``seconds`` from now."""

@@ -10,27 +10,44 @@ from ....domain.instant import Instant
 from ....domain.job import LeaseRenewed
 from ....domain.lifecycle import lose
 from ....domain.status import JobStatus
-from ...claim import NewLease
+from ...claim import NewLease, Resume, Resumed
 from .claim import open_leases
 from .rows import SELECT_STATES_BY_LEASE, collect_effects, select_states, state_of, write_states
 from .transaction import SqliteTransaction
 
 RESCUE_BATCH = 500
 
-_RENEW_SESSION = "UPDATE leases SET expires_at = max(expires_at, ?) WHERE session = ?"
-_CLOSE_IDLE = """
-DELETE FROM leases WHERE session = ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
+_OF_ITS_SESSION = "session = (SELECT session FROM leases WHERE id = ?)"
+_RENEW_SESSION = f"UPDATE leases SET expires_at = max(expires_at, ?) WHERE {_OF_ITS_SESSION}"
+_DISCONNECT = f"UPDATE leases SET connected = 0 WHERE {_OF_ITS_SESSION}"
+_SELECT_RESUMABLE = """
+SELECT id, worker FROM leases
+WHERE session = :session AND executor = :executor
+  AND :presented_hash IN (resume_hash, coalesce(previous_resume_hash, resume_hash))
 """
-_DISCONNECT = "UPDATE leases SET connected = 0 WHERE session = ?"
+_MOVE_JOBS = "UPDATE jobs SET lease_id = ? WHERE lease_id = ?"
+_CONNECT = "UPDATE leases SET connected = 1, owner = ?, expires_at = max(expires_at, ?) WHERE session = ?"
+_SELECT_LEASES = "SELECT id FROM leases WHERE session = ? AND id != ?"
+SELECT_HELD = """
+SELECT jobs.id, jobs.fence FROM leases CROSS JOIN jobs INDEXED BY jobs_lease ON jobs.lease_id = leases.id
+WHERE leases.session = ? ORDER BY jobs.id
+"""
+_CONFIRM = "UPDATE leases SET previous_resume_hash = NULL WHERE id = ?"
+# Sessions that come and go without a job leave many.
+FORGET_EMPTY = """
+DELETE FROM leases WHERE id IN (
+  SELECT id FROM leases WHERE expires_at <= ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
+  ORDER BY expires_at LIMIT 1000)
+"""
 SELECT_EXPIRED = "SELECT id FROM leases WHERE expires_at <= ? ORDER BY expires_at LIMIT 100"
 _SELECT_LEASE = "SELECT session, executor, worker, connected, expires_at FROM leases WHERE id = ?"
 _MOVE_JOB = "UPDATE jobs SET lease_id = ? WHERE id = ?"
 
 
 class SessionAlive(Struct, frozen=True):
-    """A session showed life this many seconds ago."""
+    """The session with this lease showed life so many seconds ago."""
 
-    session: str
+    lease_id: int
     lease_seconds: float
     seconds_ago: float
 
@@ -49,16 +66,25 @@ def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAli
     renewed: list[bool] = []
     for alive in sessions:
         expires_at = transaction.now + int((alive.lease_seconds - alive.seconds_ago) * 1_000_000)
-        renewed.append(transaction.connection.execute(_RENEW_SESSION, (expires_at, alive.session)).rowcount > 0)
+        renewed.append(transaction.connection.execute(_RENEW_SESSION, (expires_at, alive.lease_id)).rowcount > 0)
     return renewed
 
 
-def close_sessions(transaction: SqliteTransaction, sessions: Sequence[str]) -> list[None]:
-    """Forget leases that hold nothing; the others run on without a connection."""
-    for session in sessions:
-        transaction.connection.execute(_CLOSE_IDLE, (session,))
-        transaction.connection.execute(_DISCONNECT, (session,))
-    return [None] * len(sessions)
+def close_sessions(transaction: SqliteTransaction, lease_ids: Sequence[int]) -> list[None]:
+    """Let sessions run on without a connection."""
+    transaction.connection.executemany(_DISCONNECT, [(lease_id,) for lease_id in lease_ids])
+    return [None] * len(lease_ids)
+
+
+def resume_sessions(transaction: SqliteTransaction, resumes: Sequence[Resume]) -> list[Resumed | None]:
+    """Move sessions to new leases, each by its token."""
+    return [_resume(transaction, resume) for resume in resumes]
+
+
+def confirm_resumes(transaction: SqliteTransaction, lease_ids: Sequence[int]) -> list[None]:
+    """Forget the tokens from before these leases."""
+    transaction.connection.executemany(_CONFIRM, [(lease_id,) for lease_id in lease_ids])
+    return [None] * len(lease_ids)
 
 
 def renew_jobs(transaction: SqliteTransaction, wishes: Sequence[JobLease]) -> list[LeaseRenewed | BackendError]:
@@ -97,7 +123,7 @@ def _renew_job(transaction: SqliteTransaction, wish: JobLease, lease_id: int) ->
     ).fetchone()
     wanted = transaction.now + int(wish.seconds * 1_000_000)
     if connected and not wish.is_own:
-        transaction.connection.execute(_RENEW_SESSION, (wanted, session))
+        transaction.connection.execute(_RENEW_SESSION, (wanted, lease_id))
         return max(wanted, cast(int, expires_at))
     if connected and wanted <= expires_at:
         return cast(int, expires_at)
@@ -108,8 +134,44 @@ def _renew_job(transaction: SqliteTransaction, wish: JobLease, lease_id: int) ->
     return wanted
 
 
+def _resume(transaction: SqliteTransaction, resume: Resume) -> Resumed | None:
+    connection = transaction.connection
+    found = connection.execute(
+        _SELECT_RESUMABLE,
+        {"session": resume.session, "executor": resume.executor, "presented_hash": resume.presented_hash},
+    ).fetchone()
+    if found is None:
+        return None
+    old_lease, old_worker = found
+    lease = NewLease(
+        session=resume.session,
+        executor=resume.executor,
+        worker=resume.worker or old_worker,
+        seconds=resume.seconds,
+        connected=True,
+        resume_hash=resume.resume_hash,
+        previous_resume_hash=resume.presented_hash,
+    )
+    (new_lease,) = open_leases(transaction, [lease])
+    connection.execute(_MOVE_JOBS, (new_lease, old_lease))
+    connection.execute("DELETE FROM leases WHERE id = ?", (old_lease,))
+    expires_at = transaction.now + int(resume.seconds * 1_000_000)
+    connection.execute(_CONNECT, (transaction.rules.owner, expires_at, resume.session))
+    others = connection.execute(_SELECT_LEASES, (resume.session, new_lease)).fetchall()
+    resumed = Resumed(
+        resume_hash=resume.resume_hash,
+        worker=lease.worker,
+        old_lease=old_lease,
+        leases=[new_lease, *(lease_id for (lease_id,) in others)],
+        held=connection.execute(SELECT_HELD, (resume.session,)).fetchall(),
+    )
+    transaction.effects.resumed.append(resumed)
+    return resumed
+
+
 def _rescue(transaction: SqliteTransaction) -> int:
     rescued = 0
+    transaction.connection.execute(FORGET_EMPTY, (transaction.living_since,))
     expired = transaction.connection.execute(SELECT_EXPIRED, (transaction.living_since,)).fetchall()
     for (lease_id,) in expired:
         room = RESCUE_BATCH - rescued

@@ -14,7 +14,8 @@ INSERT INTO executor_counts (executor, status, count) VALUES (?, ?, ?)
 ON CONFLICT (executor, status) DO UPDATE SET count = count + excluded.count
 """
 _FORGET_LEASE = """
-DELETE FROM leases WHERE id = ? AND connected = 0 AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
+DELETE FROM leases
+WHERE id = ? AND resume_hash IS NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
 """
 
 
@@ -51,7 +52,7 @@ class SqliteTransaction:
     def finish(self) -> None:
         """Write what the changes of this transaction add up to."""
         self.write_counts()
-        # A lease that no connection renews is of no use without a job: polls would leave one for each of their answers.
+        # A lease that no connection has is of no use without a job: polls would leave one for each of their answers.
         for lease_id in {settlement.lease_id for settlement in self.effects.settled}:
             self.connection.execute(_FORGET_LEASE, (lease_id,))
 

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from threading import Thread
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit, Member, resolve
@@ -102,8 +102,10 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
     """Run each member behind a savepoint, its effects forgotten when it fails."""
     connection = transaction.connection
     for member in batch:
-        ready = dict(transaction.effects.ready)
-        settled, leases = len(transaction.effects.settled), len(transaction.effects.leases)
+        effects = transaction.effects
+        ready = dict(effects.ready)
+        lists: tuple[list[Any], ...] = effects.settled, effects.leases, effects.resumed
+        lengths = [len(each) for each in lists]
         connection.execute("SAVEPOINT member")
         try:
             member.results = member.run(transaction, list(member.items))
@@ -111,8 +113,8 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
         except Exception as error:  # noqa: BLE001 - each member gets its error
             member.error = error
             transaction.counts.clear()
-            transaction.effects.ready = ready
-            del transaction.effects.settled[settled:]
-            del transaction.effects.leases[leases:]
+            effects.ready = ready
+            for each, length in zip(lists, lengths, strict=True):
+                del each[length:]
             connection.execute("ROLLBACK TO member")
         connection.execute("RELEASE member")
