@@ -1,5 +1,7 @@
 """The `rexecutor` command. What a command needs is imported when it runs."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,9 @@ def serve(
     *, migrate: Annotated[bool | None, Parameter(help="Bring the schema to head first (REXECUTOR_MIGRATE).")] = None
 ) -> int:
     """Run the service; settings come from REXECUTOR_* in the environment."""
+    # Until the service listens to signals itself: what is told to leave while it starts has nothing to drain.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     from .commands.serve import serve as run
 
     return run(migrate=migrate)

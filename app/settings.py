@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         Field(description="Origins whose pages may open a socket, as a JSON list; a page of our own may always."),
     ] = ()
     drain_seconds: Annotated[
-        float, Field(ge=0, le=3_600, description="How long a server that leaves waits for its workers.")
+        float, Field(ge=0, le=3_600, description="How long a server that leaves takes at most, its workers included.")
     ] = 25.0
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least severe level to log.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -24,7 +25,9 @@ from .socket_protocol import SocketProtocol
 
 _BACKLOG = 2_048
 _KEEP_ALIVE_SECONDS = 75
-_LAST_ANSWERS_SECONDS = 2
+_CLOSING_SECONDS = 2.5
+"""At most so much of the drain's time is kept for closing: a stalled client never takes more."""
+_FORCED_EXIT_SECONDS = 1.5
 _COLLECT_AFTER = 50_000, 20, 50
 _USER_TIMEOUT_MILLISECONDS = 30_000
 
@@ -60,8 +63,13 @@ def migrate(revision: str) -> int:
 
 
 async def _serve(settings: Settings, listening: socket.socket) -> None:
+    leaving = asyncio.Event()
+    _listen_to_signals(leaving)
     async with open_service(settings) as service:
+        if leaving.is_set():
+            return
         _collect_rarely()
+        closing_seconds = min(_CLOSING_SECONDS, settings.drain_seconds / 5)
         config = uvicorn.Config(
             app_for(service, settings),
             http="httptools",
@@ -73,19 +81,17 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             ws_ping_timeout=None,
             ws_per_message_deflate=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+            timeout_graceful_shutdown=closing_seconds / 2,  # type: ignore[arg-type]  # it is only ever waited for
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
         )
         server = _Server(config)
-        loop = asyncio.get_running_loop()
+        _listen_to_signals(leaving, server)
         async with asyncio.TaskGroup() as tasks:
-            leaving = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, _hear_signal, server, leaving)
-            drain = tasks.create_task(_drain_then_leave(server, service, leaving, settings.drain_seconds))
+            drain_seconds = settings.drain_seconds - closing_seconds
+            drain = tasks.create_task(_drain_then_leave(server, service, leaving, drain_seconds))
             _tell_where(settings, listening)
             await server.serve(sockets=[listening])
             drain.cancel()
@@ -101,11 +107,19 @@ def _collect_rarely() -> None:
     gc.set_threshold(*_COLLECT_AFTER)
 
 
-def _hear_signal(server: uvicorn.Server, leaving: asyncio.Event) -> None:
-    """Drain at the first signal, leave at once at the second."""
-    if leaving.is_set():
-        server.force_exit = server.should_exit = True
-    leaving.set()
+def _listen_to_signals(leaving: asyncio.Event, server: uvicorn.Server | None = None) -> None:
+    """Drain at the first signal, leave at once at the second, whatever is still to be closed then."""
+
+    def hear() -> None:
+        if leaving.is_set():
+            loop.call_later(_FORCED_EXIT_SECONDS, os._exit, 1)
+            if server is not None:
+                server.force_exit = server.should_exit = True
+        leaving.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, hear)
 
 
 async def _drain_then_leave(

@@ -88,6 +88,10 @@ class Server:
         """End it with SIGTERM; return its exit status."""
         return self._end(signal.SIGTERM)
 
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait until it has ended by itself; return its exit status."""
+        return self._end(0, seconds)
+
     def pause(self) -> None:
         """Let it stall."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -115,13 +119,14 @@ class Server:
         assert status == 0, self.log.read_text()
         assert not self.failures()
 
-    def _end(self, number: int) -> int:
+    def _end(self, number: int, seconds: float = STOP_SECONDS) -> int:
         process, self._process = self._process, None
         assert process is not None
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(number)
+        if number:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(number)
         try:
-            return process.wait(STOP_SECONDS)
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
