@@ -45,7 +45,7 @@ format: install ## Format the code and mend what the linter can
 bench: install ## Measure the speed
 	$(BIN)/python -m benchmarks
 
-openapi: install ## Write openapi/openapi.json anew
+openapi: install ## Write openapi/openapi.json and asyncapi.json anew
 	$(BIN)/rexecutor openapi
 
 # --no-header: the header would name the command with its paths. No option writes an index into the files.

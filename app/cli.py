@@ -44,13 +44,13 @@ def demo() -> int:
 @app.command
 def openapi(
     *,
-    check: Annotated[bool, Parameter(help="Compare with the file instead of writing it.")] = False,
-    path: Annotated[Path, Parameter(help="The file.")] = Path("openapi/openapi.json"),
+    check: Annotated[bool, Parameter(help="Compare with the files instead of writing them.")] = False,
+    folder: Annotated[Path, Parameter(help="Where the files are.")] = Path("openapi"),
 ) -> int:
-    """Write the OpenAPI document to a file, or check that the file is true."""
-    from .commands.openapi import check_file, write_file
+    """Write the OpenAPI and AsyncAPI documents to files, or check that the files are true."""
+    from .commands.openapi import check_files, write_files
 
-    return check_file(path) if check else write_file(path)
+    return check_files(folder) if check else write_files(folder)
 
 
 @app.command

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from .faults import TOO_LARGE, find_faults
 from .json_grammar import is_json_text
+from .origin import check_origin
 from .request_errors import (
     BodyTooLarge,
     MalformedJson,
@@ -35,8 +36,8 @@ _untyped = msgspec.json.Decoder(float_hook=float)
 async def read_json(request: Request, decoder: msgspec.json.Decoder[T], *, limit: int, optional: bool = False) -> T:
     """Read and decode a request's body.
 
-    With ``optional``, no body at all stands for ``{}``. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson or
-    ValidationFailed.
+    With ``optional``, no body at all stands for ``{}``. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson,
+    ValidationFailed, or ForeignOrigin for no body from a foreign page.
     """
     body = await _read_bytes(request, limit)
     if not body:
@@ -84,6 +85,10 @@ async def _read_bytes(request: Request, limit: int) -> bytes:
     if length.isdigit() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > limit):
         raise BodyTooLarge(limit)
     body = await _receive(request, limit)
+    if not body and b"origin" in headers:
+        # With a body of JSON a browser asks first whether a foreign page may send it, and is told no.
+        origin, host = headers[b"origin"].decode("latin-1"), headers.get(b"host", b"").decode("latin-1")
+        check_origin(origin, host, request.app.state.allowed_origins)
     if body and not (
         _JSON_MEDIA_TYPE.fullmatch(headers.get(b"content-type", b"").strip())
         and headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"

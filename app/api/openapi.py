@@ -59,7 +59,7 @@ that they don't know.
 ## The stream
 
 Workers get jobs over a WebSocket at `/v1/executors/{executor}/subscribe`, subprotocol `rexecutor.v1`, text frames of JSON:
-one message or a list of messages. Parameters: `worker` (a name for people), `prefetch` (0 to 10,000: that many jobs at a
+one message or a list of messages; [asyncapi.json](asyncapi) describes them all. Parameters: `worker` (a name for people), `prefetch` (0 to 10,000: that many jobs at a
 time, each settled one making room for the next), `batch=true` (the server may send lists).
 
 | from | message | meaning |
@@ -83,7 +83,7 @@ _TAGS = [
     {"name": "executors", "description": "Kinds of workers, and how they get their jobs."},
     {"name": "service", "description": "The service itself."},
 ]
-_PARAMETERS: dict[str, Schema] = {
+PARAMETERS: dict[str, Schema] = {
     "id": {"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "format": "int64"}},
     "executor": {
         "name": "executor",
@@ -171,7 +171,7 @@ def _operation(operation_id: str, tags: Sequence[str | Enum], endpoint: Callable
     document: dict[str, Any] = {"operationId": operation_id, "tags": list(tags), "summary": summary.rstrip(".")}
     document["description"] = " ".join(description.split()) or summary
     if operation.parameters:
-        document["parameters"] = [_PARAMETERS[name] for name in operation.parameters]
+        document["parameters"] = [PARAMETERS[name] for name in operation.parameters]
     if operation.body is not None:
         document["requestBody"] = _request_body(operation.body)
     document["responses"] = _responses(operation)

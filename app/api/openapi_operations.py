@@ -81,7 +81,7 @@ JOB_EXAMPLE: dict[str, Any] = {
 _ERROR = {"error_type": "timeout", "message": "no answer within 10 s"}
 _WRITES = ("database-unavailable", "insufficient-storage", "not-ready")
 _READS = ("database-unavailable", "not-ready")
-_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "validation-error")
+_BODY = ("malformed-json", "forbidden", "body-too-large", "unsupported-media-type", "validation-error")
 _MARK = (*_BODY, "job-not-found", "invalid-transition", "stale-fence", *_WRITES)
 
 

@@ -1,5 +1,6 @@
 """The schemas that OpenAPI shows: of bodies, made from their Structs; of answers, written down."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -44,11 +45,11 @@ BODIES: tuple[type[msgspec.Struct], ...] = (
 
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _TIME_OR_NULL: Schema = {"type": ["string", "null"], "format": "date-time"}
-_ID: Schema = {"type": "integer", "format": "int64"}
-_COUNT: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_INT64}
+ID: Schema = {"type": "integer", "format": "int64"}
+COUNT: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_INT64}
 _SMALL: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_UINT16}
-_STATUS: Schema = {"$ref": "#/components/schemas/JobStatus"}
-_STRINGS: Schema = {"type": "array", "items": {"type": "string"}}
+STATUS: Schema = {"$ref": "#/components/schemas/JobStatus"}
+STRINGS: Schema = {"type": "array", "items": {"type": "string"}}
 
 
 def ref(name: str) -> Schema:
@@ -63,9 +64,13 @@ def component_name(body: type) -> str:
 
 def schemas() -> dict[str, Schema]:
     """Return all components, by name."""
-    _, components = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
-    made = {name.removesuffix("Body"): _renamed(schema) for name, schema in components.items()}
-    return dict(sorted((made | _ANSWERS).items()))
+    return dict(sorted((schemas_of(BODIES) | ANSWERS).items()))
+
+
+def schemas_of(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Schema]:
+    """Return the components that describe what is decoded into these kinds."""
+    _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    return {name.removesuffix("Body"): _renamed(schema) for name, schema in components.items()}
 
 
 def _renamed(node: Any) -> Any:
@@ -79,7 +84,8 @@ def _renamed(node: Any) -> Any:
     return node
 
 
-def _object(properties: dict[str, Schema], description: str, *, optional: tuple[str, ...] = ()) -> Schema:
+def object_schema(properties: dict[str, Schema], description: str, *, optional: tuple[str, ...] = ()) -> Schema:
+    """Return the schema of an object."""
     return {
         "type": "object",
         "description": description,
@@ -98,36 +104,36 @@ def _one_of(**operators: Schema) -> Schema:
     }
 
 
-_ANSWERS: dict[str, Schema] = {
+ANSWERS: dict[str, Schema] = {
     "JobStatus": {"type": "string", "enum": [status.value for status in JobStatus]},
-    "JobError": _object(
+    "JobError": object_schema(
         {"attempt": _SMALL, "error_type": {"type": "string"}, "details": {"type": "string"}, "recorded_at": _TIME},
         "One recorded error: `panic`, `timeout`, `cancelled`, `lost`, or a type of the worker's own.",
     ),
-    "Job": _object(
+    "Job": object_schema(
         {
-            "id": _ID,
+            "id": ID,
             "executor": {"type": "string", "pattern": f"^{EXECUTOR_PATTERN}$"},
-            "status": _STATUS,
+            "status": STATUS,
             "data": {"description": "Any JSON value."},
             "metadata": {"description": "Any JSON value."},
             "attempt": _SMALL | {"description": "How often the job was handed to a worker."},
             "max_attempts": _SMALL | {"minimum": 1},
             "priority": _SMALL,
-            "tags": _STRINGS,
+            "tags": STRINGS,
             "errors": {"type": "array", "items": ref("JobError"), "maxItems": 50},
-            "error_count": _COUNT | {"description": "All errors ever recorded."},
+            "error_count": COUNT | {"description": "All errors ever recorded."},
             "inserted_at": _TIME,
             "scheduled_at": _TIME,
             "attempted_at": _TIME_OR_NULL,
             "completed_at": _TIME_OR_NULL,
             "cancelled_at": _TIME_OR_NULL,
             "discarded_at": _TIME_OR_NULL,
-            "attempted_by": _STRINGS | {"maxItems": 10},
+            "attempted_by": STRINGS | {"maxItems": 10},
             "uniqueness_key": {"type": ["string", "integer", "null"]},
-            "fence": _COUNT | {"description": "The fencing token: it rises whenever the job changes hands."},
+            "fence": COUNT | {"description": "The fencing token: it rises whenever the job changes hands."},
             "lease_expires_at": _TIME_OR_NULL,
-            "version": _ID,
+            "version": ID,
         },
         "A stored job.",
     ),
@@ -140,24 +146,26 @@ _ANSWERS: dict[str, Schema] = {
         executor_equal={"type": "string"},
         data_equals={"description": "Any JSON value; key order is ignored, numbers are compared by value."},
         metadata_equals={"description": "Any JSON value; key order is ignored, numbers are compared by value."},
-        id_equals=_ID,
-        id_in={"type": "array", "items": _ID, "description": "None when empty."},
-        status_equal=_STATUS,
-        tags_all_of=_STRINGS | {"description": "The job has them all."},
-        tags_one_of=_STRINGS | {"description": "None when empty."},
+        id_equals=ID,
+        id_in={"type": "array", "items": ID, "description": "None when empty."},
+        status_equal=STATUS,
+        tags_all_of=STRINGS | {"description": "The job has them all."},
+        tags_one_of=STRINGS | {"description": "None when empty."},
         scheduled_at_before=_TIME,
         scheduled_at_after=_TIME,
         scheduled_at_equal=_TIME,
     ),
-    "Enqueued": _object(
-        {"id": _ID, "outcome": {"type": "string", "enum": [outcome.value for outcome in EnqueueOutcome]}},
+    "Enqueued": object_schema(
+        {"id": ID, "outcome": {"type": "string", "enum": [outcome.value for outcome in EnqueueOutcome]}},
         "The job that stands now, and what was done.",
     ),
-    "EnqueuedMany": _object({"results": {"type": "array", "items": ref("Enqueued")}}, "In the order of the jobs."),
-    "Ack": _object(
+    "EnqueuedMany": object_schema(
+        {"results": {"type": "array", "items": ref("Enqueued")}}, "In the order of the jobs."
+    ),
+    "Ack": object_schema(
         {
-            "id": _ID,
-            "status": _STATUS,
+            "id": ID,
+            "status": STATUS,
             "duplicate": {
                 "type": "boolean",
                 "description": "Whether it had been made before; nothing was changed then.",
@@ -165,49 +173,49 @@ _ANSWERS: dict[str, Schema] = {
         },
         "The job's status now.",
     ),
-    "LeaseRenewed": _object({"id": _ID, "lease_expires_at": _TIME}, "Until when the job is held."),
-    "Pruned": _object({"deleted": _COUNT}, "How many jobs were deleted, or would be."),
-    "JobPage": _object(
+    "LeaseRenewed": object_schema({"id": ID, "lease_expires_at": _TIME}, "Until when the job is held."),
+    "Pruned": object_schema({"deleted": COUNT}, "How many jobs were deleted, or would be."),
+    "JobPage": object_schema(
         {"jobs": {"type": "array", "items": ref("Job")}, "next_cursor": {"type": ["string", "null"]}},
         "Highest id first; `next_cursor` is null on the last page.",
     ),
-    "ClaimedJobs": _object(
+    "ClaimedJobs": object_schema(
         {"jobs": {"type": "array", "items": ref("Job")}}, "Executing jobs, each with its last three errors."
     ),
-    "ExecutorSummary": _object(
+    "ExecutorSummary": object_schema(
         {
             "executor": {"type": "string"},
-            "counts": _object({status.value: _COUNT for status in JobStatus}, "Jobs by status."),
+            "counts": object_schema({status.value: COUNT for status in JobStatus}, "Jobs by status."),
             "oldest_ready_at": _TIME_OR_NULL | {"description": "When the job that is due longest became due."},
-            "connections": _COUNT,
+            "connections": COUNT,
         },
         "One executor.",
     ),
-    "Executors": _object({"executors": {"type": "array", "items": ref("ExecutorSummary")}}, "By name."),
-    "Info": _object(
+    "Executors": object_schema({"executors": {"type": "array", "items": ref("ExecutorSummary")}}, "By name."),
+    "Info": object_schema(
         {
             "protocol": {"type": "integer"},
             "version": {"type": "string"},
-            "features": _STRINGS,
+            "features": STRINGS,
             "limits": {"type": "object", "additionalProperties": {"type": "number"}},
         },
         "What the service is.",
     ),
-    "Status": _object({"status": {"const": "ok"}}, "All is well."),
-    "Problem": _object(
+    "Status": object_schema({"status": {"const": "ok"}}, "All is well."),
+    "Problem": object_schema(
         {
             "type": {"type": "string", "description": "Where a page explains this kind of problem."},
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},
             "instance": {"type": "string", "description": "The request's id, as in `X-Request-Id`."},
-            "job_id": _ID,
-            "current_status": _STATUS,
-            "current_version": _ID,
-            "limit_bytes": _COUNT,
+            "job_id": ID,
+            "current_status": STATUS,
+            "current_version": ID,
+            "limit_bytes": COUNT,
             "errors": {
                 "type": "array",
-                "items": _object(
+                "items": object_schema(
                     {
                         "pointer": {"type": "string", "description": "A JSON pointer into the body."},
                         "message": {"type": "string"},

@@ -7,19 +7,19 @@ from typing import Any, cast
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from jinja2 import Environment
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from ..domain.errors import BackendError
 from .dependencies import request_id_of
 from .direct_route import DirectRoute
+from .pages import ENVIRONMENT, page
 from .problems import MEDIA_TYPE, PROBLEMS, problem_document, problem_headers
 from .request_errors import MethodNotAllowed, PathNotFound, RequestError, invalid
 
 router = APIRouter(route_class=DirectRoute)
 
-_PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+_PAGE = ENVIRONMENT.from_string(
     """\
 <!doctype html>
 <html lang="en">
@@ -27,12 +27,8 @@ _PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ slug }} · rexecutor</title>
-<link rel="icon" href="data:,">
-<style>
-:root { color-scheme: light dark }
-body { font: 1.1rem/1.6 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }
-code { font-family: ui-monospace, monospace }
-</style>
+<link rel="icon" type="image/svg+xml" href="../static/icon.svg">
+<link rel="stylesheet" href="../static/problem.css">
 </head>
 <body>
 <h1>{{ problem.title }}</h1>
@@ -70,8 +66,7 @@ async def get_problem(request: Request) -> Response:
     problem = PROBLEMS.get(slug)
     if problem is None:
         raise PathNotFound
-    page = _PAGE.render(slug=slug, problem=problem, phrase=HTTPStatus(problem.status).phrase)
-    return Response(page, media_type="text/html")
+    return page(_PAGE.render(slug=slug, problem=problem, phrase=HTTPStatus(problem.status).phrase))
 
 
 async def _answer(request: Request, error: Exception) -> Response:

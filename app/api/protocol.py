@@ -21,6 +21,7 @@ from ..domain.limits import (
 )
 
 PROTOCOL = 1
+SUBPROTOCOL = "rexecutor.v1"
 FEATURES = ("batch", "bulk", "claim", "leases", "prefetch", "prune", "query", "resume", "uniqueness")
 
 

@@ -1,6 +1,7 @@
-"""What surrounds every request: its id, answers to HEAD, and the last resort when something fails unforeseen."""
+"""What surrounds every request: its id, security headers, HEAD, and the last resort for what nobody foresaw."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import uuid_utils
 from starlette.requests import ClientDisconnect
@@ -9,13 +10,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..observability.logging import get_logger
 from .problem_responses import problem_response
 
-_BEARS_HEADERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+
+_ANSWERS = frozenset({"http.response.start", "websocket.http.response.start"})
+_POLICY = b"content-security-policy"
+_SECURITY: Headers = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_SECURITY_OF_DATA: Headers = (
+    *_SECURITY,
+    (_POLICY, b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""Of every answer that brings no policy of its own, which only pages and their files do."""
 
 log = get_logger()
 
 
 class RequestContext:
-    """ASGI middleware that gives each request an id, on its scope and in the answer's ``X-Request-Id``."""
+    """ASGI middleware that gives each request an id, on its scope and in the answer's ``X-Request-Id``.
+
+    Every answer bears security headers; what has no policy of its own may load nothing and be kept nowhere.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -30,7 +48,12 @@ class RequestContext:
 
         async def send_with_id(message: Message) -> None:
             nonlocal has_begun
-            if message["type"] in _BEARS_HEADERS:
+            kind = message["type"]
+            if kind in _ANSWERS:
+                has_begun = True
+                headers = message.get("headers", ())
+                message["headers"] = [*headers, header, *_security(headers)]
+            elif kind == "websocket.accept":
                 has_begun = True
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
@@ -48,6 +71,13 @@ class RequestContext:
             if scope["type"] != "http" or has_begun:
                 raise
             await problem_response(error, request_id)(scope, receive, send_with_id)
+
+
+def _security(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    for name, _ in headers:
+        if name == _POLICY:
+            return _SECURITY
+    return _SECURITY_OF_DATA
 
 
 def _without_body(send: Send) -> Send:

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket
 from msgspec import Struct
@@ -12,11 +11,12 @@ from ..domain.errors import BackendError
 from ..domain.limits import MAX_OPEN_CREDITS
 from ..observability.logging import get_logger
 from .dependencies import executor_of, limits_of, request_id_of, service_of
+from .origin import check_origin
 from .problem_responses import problem_response
-from .request_errors import ForeignOrigin, RequestError, invalid
+from .protocol import SUBPROTOCOL
+from .request_errors import RequestError, invalid
 from .worker_session import SessionClosed, WorkerSession
 
-SUBPROTOCOL = "rexecutor.v1"
 FRAMES = "rexecutor.frames"
 """The ASGI extension by which our protocol class tells of each frame, pongs too."""
 _CLOSE_SECONDS = 5.0
@@ -41,7 +41,7 @@ async def subscribe_ready_jobs(socket: WebSocket) -> None:
     try:
         executor = executor_of(socket)
         wish = _wish(socket)
-        _check_origin(socket)
+        check_origin(socket.headers.get("origin"), socket.headers.get("host", ""), socket.app.state.allowed_origins)
         service = service_of(socket)
         subscription = await service.subscribe_ready_jobs(
             executor, worker=wish.worker, prefetch=wish.prefetch, resume=wish.resume
@@ -49,12 +49,12 @@ async def subscribe_ready_jobs(socket: WebSocket) -> None:
     except (RequestError, BackendError) as error:
         await socket.send_denial_response(problem_response(error, request_id_of(socket)))
         return
-    log = _log.bind(executor=executor, session=subscription.hello.session)
+    log = _log.bind(request_id=request_id_of(socket), executor=executor, session=subscription.hello.session)
     code: int | None = None
     try:
         offered: list[str] = socket.scope["subprotocols"]
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-        log.info("worker.connected", prefetch=wish.prefetch)
+        log.info("worker.connected", worker=wish.worker, prefetch=wish.prefetch)
         session = WorkerSession(socket, service, subscription, limits_of(socket), batch=wish.batch)
         frames = socket.scope["extensions"].get(FRAMES)
         if frames is not None:
@@ -96,12 +96,3 @@ def _wish(socket: WebSocket) -> _Wish:
     if batch is None:
         raise invalid("", "batch must be true or false")
     return _Wish(worker, int(prefetch), batch, resume)
-
-
-def _check_origin(socket: WebSocket) -> None:
-    """Refuse a page of another host, which a browser lets reach wherever its user can. Raises ForeignOrigin."""
-    origin = socket.headers.get("origin")
-    if origin is None or origin in socket.app.state.allowed_origins:
-        return
-    if urlsplit(origin).netloc.lower() != socket.headers.get("host", "").lower():
-        raise ForeignOrigin

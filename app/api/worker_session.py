@@ -17,6 +17,7 @@ from ..domain.limits import Limits
 from ..domain.status import JobStatus
 from ..domain.stream import Drain, Event, Revoke, Stopped, SubscriptionClosed, SubscriptionReplaced
 from ..observability.logging import get_logger
+from .close_codes import MALFORMED, RESTART, SILENT
 from .messages import (
     AckMessage,
     ClientMessage,
@@ -39,9 +40,6 @@ from .messages import (
 from .problems import problem_document
 from .request_errors import MalformedJson, RequestError
 
-RESTART = 1012
-MALFORMED = 4400
-SILENT = 4408
 REPLACED = 4409
 _MAX_WAITING = 10_000
 """Acknowledgements that wait for their commit; beyond, the socket is not read."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
 import msgspec
@@ -99,16 +100,43 @@ async def test_the_service_answers_its_description(api: httpx2.AsyncClient) -> N
     assert answer.text == FILE.read_text()
 
 
-async def test_the_documentation_asks_no_other_host(api: httpx2.AsyncClient) -> None:
-    page = (await api.get("/docs")).text
-    assert "//" not in page
-    assert "<script>" not in page
-    for path in re.findall(r'(?:src|href)="([^"]+)"', page):
-        answer = await api.get(f"/{path}")
-        assert answer.status_code == 200, path
-    script = (await api.get("/static/docs.js")).text
-    assert "validatorUrl: null" in script
-    assert "://" not in script
+PAGES = ("/docs", "/redoc", "/asyncapi")
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/problems/stale-fence"])
+async def test_a_page_asks_no_other_host(api: httpx2.AsyncClient, path: str) -> None:
+    answer = await api.get(path)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "//" not in answer.text
+    links = re.findall(r'(?:src|href|spec-url)="([^"]+)"', answer.text)
+    assert len(links) >= 3
+    for link in links:
+        assert (await api.get(urljoin(path, link))).status_code == 200, link
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_runs_only_scripts_of_this_service(api: httpx2.AsyncClient, path: str) -> None:
+    policies = []
+    for _ in range(2):
+        answer = await api.get(path)
+        policy = dict(part.partition(" ")[::2] for part in answer.headers["content-security-policy"].split("; "))
+        assert (policy["default-src"], policy["frame-ancestors"]) == ("'none'", "'none'")
+        assert (policy["script-src"], policy["connect-src"]) == ("'self'", "'self'")
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert "<script>" not in answer.text
+        assert " style=" not in answer.text
+        policies.append(policy["style-src"])
+        nonce = re.search(r'nonce="([\w-]{20,})"', answer.text)
+        assert policy["style-src"] == ("'self'" if nonce is None else f"'self' 'nonce-{nonce[1]}'")
+    assert (policies[0] == policies[1]) == (path == "/docs")
+
+
+async def test_scripts_are_told_to_ask_no_other_host(api: httpx2.AsyncClient) -> None:
+    for path in ("/static/docs.js", "/static/redoc.js"):
+        assert "://" not in (await api.get(path)).text
+    assert "validatorUrl: null" in (await api.get("/static/docs.js")).text
+    assert 'disable-telemetry="true"' in (await api.get("/redoc")).text
+    assert "cdn.redoc.ly" not in (await api.get("/static/redoc/redoc.standalone.js")).text
 
 
 async def test_the_root_leads_to_the_documentation(api: httpx2.AsyncClient) -> None:
