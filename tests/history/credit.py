@@ -1,0 +1,49 @@
+"""Whether a stream got no more jobs than it had granted credits for."""
+
+from collections.abc import Iterator
+
+from tests.history.facts import ConnectionLine, Facts
+from tests.history.lines import Connected, Delivered, Requested, Revoked, Stopped
+
+
+def over_credit(facts: Facts) -> Iterator[str]:
+    """Give the deliveries beyond the credit, which is the most that it may have been by then."""
+    for lines in facts.connections.values():
+        yield from _over_credit(facts, lines)
+
+
+def _over_credit(facts: Facts, lines: list[ConnectionLine]) -> Iterator[str]:
+    credits = 0
+    returns = False
+    holding: list[tuple[int, int]] = []
+    connection: Connected | None = None
+    for line in lines:
+        match line:
+            case Connected():
+                connection, credits, returns, holding = line, line.credits, line.returns, list(line.held)
+            case Requested():
+                credits += line.credits
+                returns = connection is not None and connection.returns
+            case Stopped():
+                credits, returns = 0, False
+            case Revoked():
+                if (line.job_id, line.fence) in holding:
+                    holding.remove((line.job_id, line.fence))
+                    credits += returns
+            case Delivered():
+                if credits == 0 and returns:
+                    still = [each for each in holding if not _may_be_over(facts, line, each)]
+                    credits += len(holding) - len(still)
+                    holding = still
+                if credits == 0:
+                    yield f"job {line.job_id}: fence {line.fence} delivered on {line.connection} without a credit"
+                credits = max(credits - 1, 0)
+                holding.append((line.job_id, line.fence))
+
+
+def _may_be_over(facts: Facts, line: Delivered, held: tuple[int, int]) -> bool:
+    """Whether a job may have ceased to be held by then: ended by a call, or its lease run out."""
+    if facts.may_have_ended_before(*held, line.at):
+        return True
+    delivery = next((each for each in facts.deliveries[held[0]] if each.fence == held[1]), None)
+    return delivery is None or facts.held_until(delivery, line.at) <= line.at
