@@ -33,6 +33,16 @@ class Settings(BaseSettings):
     max_payload_bytes: Annotated[
         int, Field(ge=1_024, le=512 * 1024, description="Largest data and metadata of a job together, as compact JSON.")
     ] = 512 * 1024
+    max_connections: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Most connections at once; more are answered with 503.")
+    ] = 10_000
+    head_seconds: Annotated[
+        float, Field(ge=0.1, le=3_600, description="How long a client may take to send the head of a request.")
+    ] = 10.0
+    body_seconds: Annotated[
+        float,
+        Field(ge=0.1, le=3_600, description="In each such period a body must end, or 64 KiB of it arrive."),
+    ] = 20.0
     allowed_origins: Annotated[
         tuple[str, ...],
         Field(description="Origins whose pages may open a socket, as a JSON list; a page of our own may always."),

@@ -11,7 +11,7 @@ SILENT: Final = 4408
 REPLACED: Final = 4409
 
 CLOSE_CODES: Final[dict[int, str]] = {
-    TOO_BIG: "A message is longer than 1 MiB.",
+    TOO_BIG: "A frame is longer than 1 MiB, or holds more than 10,000 messages.",
     RESTART: "The server is leaving. Connect again, with `resume`, to any server.",
     OVERLOADED: "The server has too much to do. Connect again later.",
     MALFORMED: "A frame is no JSON text, neither an object nor an array of objects, or binary.",

@@ -1,14 +1,14 @@
 """WebSocket messages, pure: frames to messages, messages to frames."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..domain.job import Ack, Job
 from ..domain.lifecycle import Acknowledgement, Operation
-from ..domain.limits import MAX_FRAME_BYTES, MAX_INT64, MIN_INT64, Limits
+from ..domain.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES, MAX_INT64, MIN_INT64, Limits
 from ..domain.stream import Hello, Revoke
 from ..version import __version__
 from .job_json import encode_job_for_worker
@@ -19,6 +19,8 @@ from .request_errors import MalformedJson, RequestError, invalid
 from .wire_types import Fence, Int64, read_next_run_at
 
 MAX_REF_CHARACTERS = 128
+
+T = TypeVar("T")
 
 Ref = Annotated[str, Meta(max_length=MAX_REF_CHARACTERS, description="Given back in the result.")]
 
@@ -110,16 +112,21 @@ class Refused(Struct, frozen=True):
     id: int | None
 
 
-def decode_frame(text: str) -> list[ClientMessage | Refused]:
+class FrameTooLong(Exception):
+    """A frame holds more messages than one may."""
+
+
+def decode_frame(text: str) -> Iterable[ClientMessage | Refused]:
     """Return the messages of a frame in order, those with an unknown type or a wrong field refused.
 
-    Raises MalformedJson for what is no JSON text, neither object nor array of objects.
+    Raises MalformedJson for what is no JSON text, neither object nor array of objects, or FrameTooLong.
     """
     try:
         message = _frame.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return [_convert(each) for each in _objects(text)]
-    return message if isinstance(message, list) else [message]
+        # One by one as they are asked for: to say what is wrong takes its time.
+        return map(_convert, _bounded(_objects(text)))
+    return _bounded(message) if isinstance(message, list) else [message]
 
 
 def to_acknowledgement(message: AckMessage) -> Acknowledgement:
@@ -226,6 +233,12 @@ def frames(messages: Iterable[bytes], *, batch: bool) -> Iterator[tuple[str, int
         size += len(message) + 1
     if waiting:
         yield (b"[" + b",".join(waiting) + b"]").decode(), len(waiting)
+
+
+def _bounded(messages: list[T]) -> list[T]:
+    if len(messages) > MAX_FRAME_MESSAGES:
+        raise FrameTooLong
+    return messages
 
 
 def _objects(text: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from .origin import check_origin
 from .problem_responses import problem_response
 from .protocol import SUBPROTOCOL
 from .request_errors import RequestError, invalid
-from .worker_session import SessionClosed, WorkerSession
+from .worker_session import SessionClosed, Stalled, WorkerSession
 
 FRAMES = "rexecutor.frames"
 """The ASGI extension by which our protocol class tells of each frame, pongs too."""
@@ -51,15 +51,20 @@ async def subscribe_ready_jobs(socket: WebSocket) -> None:
         return
     log = _log.bind(request_id=request_id_of(socket), executor=executor, session=subscription.hello.session)
     code: int | None = None
+    frames = socket.scope["extensions"].get(FRAMES)
     try:
         offered: list[str] = socket.scope["subprotocols"]
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         log.info("worker.connected", worker=wish.worker, prefetch=wish.prefetch)
         session = WorkerSession(socket, service, subscription, limits_of(socket), batch=wish.batch)
-        frames = socket.scope["extensions"].get(FRAMES)
         if frames is not None:
             frames.heard = session.heard
         await session.run()
+    except Stalled as closed:
+        code = closed.code
+        if frames is not None:
+            # A close would wait behind all that this client does not read.
+            frames.abort()
     except SessionClosed as closed:
         code = closed.code
     except OSError:

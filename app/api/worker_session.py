@@ -17,11 +17,12 @@ from ..domain.limits import Limits
 from ..domain.status import JobStatus
 from ..domain.stream import Drain, Event, Revoke, Stopped, SubscriptionClosed, SubscriptionReplaced
 from ..observability.logging import get_logger
-from .close_codes import MALFORMED, RESTART, SILENT
+from .close_codes import MALFORMED, RESTART, SILENT, TOO_BIG
 from .messages import (
     AckMessage,
     ClientMessage,
     CompleteMessage,
+    FrameTooLong,
     HeartbeatMessage,
     Refused,
     RequestMessage,
@@ -43,7 +44,10 @@ from .request_errors import MalformedJson, RequestError
 REPLACED = 4409
 _MAX_WAITING = 10_000
 """Acknowledgements that wait for their commit; beyond, the socket is not read."""
+_TAKEN_AT_ONCE = 500
+"""Messages of one frame before others have their turn."""
 _SEND_SECONDS = 10.0
+"""How long a client may take to read a frame."""
 
 Pending: TypeAlias = tuple[Acknowledgement, str | None]
 
@@ -60,6 +64,13 @@ class SessionClosed(Exception):
 
 class Disconnected(Exception):
     """The client has gone."""
+
+
+class Stalled(SessionClosed):
+    """The client does not read, not even that it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(SILENT)
 
 
 class WorkerSession:
@@ -113,17 +124,26 @@ class WorkerSession:
                 messages = decode_frame(text)
             except MalformedJson:
                 raise SessionClosed(MALFORMED) from None
+            except FrameTooLong:
+                raise SessionClosed(TOO_BIG) from None
             failures: list[bytes] = []
-            for message in messages:
+            for count, message in enumerate(messages, 1):
                 self._take(message, failures)
-            if failures:
-                await self._send(failures)
+                if not count % _TAKEN_AT_ONCE:
+                    await self._tell(failures)
+                    await asyncio.sleep(0)
+            await self._tell(failures)
             if self._waiting and not self._acknowledging:
                 self._acknowledging = True
                 tasks.create_task(self._acknowledge())
             if len(self._waiting) >= _MAX_WAITING:
                 self._room.clear()
                 await self._room.wait()
+
+    async def _tell(self, failures: list[bytes]) -> None:
+        if failures:
+            await self._send(failures)
+            failures.clear()
 
     async def _receive(self) -> str:
         """Return the next text frame; close a client that was silent for one lease."""
@@ -210,15 +230,21 @@ class WorkerSession:
         Raises Disconnected when the client is gone, SessionClosed when it does not read.
         """
         async with self._sending:
+            now = asyncio.get_running_loop().time
             try:
-                async with asyncio.timeout(_SEND_SECONDS):
+                async with asyncio.timeout(_SEND_SECONDS) as limit:
+                    moved_at = now()
                     for frame, count in frames(messages, batch=self._batch):
                         await self._socket.send({"type": "websocket.send", "text": frame})
                         if unwritten:
                             del unwritten[:count]
+                        if now() > moved_at + 1:
+                            # A slow client is none that stalls.
+                            moved_at = now()
+                            limit.reschedule(moved_at + _SEND_SECONDS)
             except TimeoutError:
                 _log.warning("worker.stalled", session=self._subscription.hello.session)
-                raise SessionClosed(SILENT) from None
+                raise Stalled from None
             except (OSError, RuntimeError):
                 raise Disconnected from None
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from ..observability.logging import configure_logging, get_logger
 from ..settings import Settings
 from ..store.database import UnusableUrl, describe_url
 from ..store.dialects.base import DatabaseUnusable
+from .request_protocol import REFUSED_CONNECTIONS, Bounds, bounded_protocol
 from .socket_protocol import SocketProtocol
 
 _BACKLOG = 2_048
@@ -30,6 +32,8 @@ _CLOSING_SECONDS = 2.5
 _FORCED_EXIT_SECONDS = 1.5
 _COLLECT_AFTER = 50_000, 20, 50
 _USER_TIMEOUT_MILLISECONDS = 30_000
+_OTHER_FILES = 64
+"""The database, logs and what the event loop needs, beside the connections."""
 
 
 class _Refused(Exception):
@@ -72,7 +76,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         closing_seconds = min(_CLOSING_SECONDS, settings.drain_seconds / 5)
         config = uvicorn.Config(
             app_for(service, settings),
-            http="httptools",
+            http=bounded_protocol(_bounds(settings)),
             ws=SocketProtocol,
             lifespan="off",
             ws_max_size=MAX_FRAME_BYTES,
@@ -95,6 +99,31 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             _tell_where(settings, listening)
             await server.serve(sockets=[listening])
             drain.cancel()
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        connections=_room_for_connections(settings.max_connections),
+        head_seconds=settings.head_seconds,
+        body_seconds=settings.body_seconds,
+    )
+
+
+def _room_for_connections(wanted: int) -> int:
+    """Return how many connections the system lets this process have, after raising its limit of open files.
+
+    The event loop would not bear an accept that fails for want of a file.
+    """
+    others = REFUSED_CONNECTIONS + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = wanted + others
+    if soft != resource.RLIM_INFINITY and soft < files:
+        soft = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < files:
+            wanted = max(1, soft - others)
+            get_logger().warning("connections.limited", connections=wanted, open_files=soft)
+    return wanted
 
 
 def _collect_rarely() -> None:

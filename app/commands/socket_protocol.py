@@ -1,8 +1,9 @@
-"""uvicorn's WebSocket protocol, which tells its session of every frame.
+"""uvicorn's WebSocket protocol, which tells its session of every frame and ends those that do not read.
 
 ASGI shows no pongs, and uvicorn answers invalid UTF-8 by itself; the contract needs both at the session.
 """
 
+from asyncio.transports import BaseTransport
 from collections.abc import Callable
 
 from uvicorn._types import ASGISendEvent
@@ -11,6 +12,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from ..api.stream import FRAMES
+from .stall_guard import StallGuard
 
 
 def _nobody_listens() -> None:
@@ -21,6 +23,36 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     """Calls ``heard`` for each frame: text, binary, ping and pong."""
 
     heard: Callable[[], None] = staticmethod(_nobody_listens)
+
+    def abort(self) -> None:
+        """Drop the connection with all that waits for it: a close would wait as well."""
+        self.transport.abort()
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin to watch whether the client reads."""
+        super().connection_made(transport)
+        self._stall_guard = StallGuard(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stall_guard.resumed()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch whether the client reads."""
+        super().pause_writing()
+        self._stall_guard.paused()
+
+    def resume_writing(self) -> None:
+        """Be content: the client has read."""
+        self._stall_guard.resumed()
+        super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Close after a handshake that the library refuses to read, which uvicorn would leave open for ever."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """Let the session find this protocol in its scope."""

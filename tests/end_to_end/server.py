@@ -43,13 +43,17 @@ def run_command(*arguments: str, seconds: float = START_SECONDS, **settings: Any
 class Server:
     """`rexecutor serve` on ``jobs.db`` in a folder; may be started again on the same file and port."""
 
-    def __init__(self, folder: Path, *arguments: str, **settings: Any) -> None:
-        """Settings are named as in the environment, in small letters."""
+    def __init__(self, folder: Path, *arguments: str, files: tuple[int, int] | None = None, **settings: Any) -> None:
+        """Settings are named as in the environment, in small letters; ``files`` limits open ones, soft and hard."""
         self.database = folder / "jobs.db"
         self.log = folder / "server.log"
         self.settings = {**DEFAULTS, "database_url": f"sqlite:///{self.database}", **settings}
         self.told = ""
         self._arguments = arguments
+        self._limits: list[str] = []
+        if files is not None:
+            soft, hard = files
+            self._limits = ["sh", "-c", f'ulimit -Sn {soft}; ulimit -Hn {hard}; exec "$@"', "sh"]
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -65,7 +69,7 @@ class Server:
         """Start, and wait until it serves; the port that it took stays its port."""
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", *self._arguments],
+                [*self._limits, sys.executable, "-m", "app", "serve", *self._arguments],
                 cwd=ROOT,
                 env=environment(**self.settings),
                 stdin=subprocess.DEVNULL,

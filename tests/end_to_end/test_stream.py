@@ -104,6 +104,22 @@ async def test_message_beyond_1_mib_closes_with_1009(server, executor):
         assert await close_code(socket) == 1009
 
 
+async def test_frame_of_more_than_10_000_messages_closes_with_1009(server, executor):
+    for message in ('{"type":"heartbeat"}', "{}"):
+        async with worker(server, executor) as socket:
+            await socket.send("[" + ",".join([message] * 10_001) + "]")
+            assert await close_code(socket) == 1009
+
+
+async def test_each_of_10_000_wrong_messages_gets_its_result(server, executor):
+    async with worker(server, executor, "batch=true", max_size=None) as socket:
+        await socket.send("[" + ",".join(["{}"] * 10_000) + "]")
+        results = 0
+        while results < 10_000:
+            results += len(await receive(socket))
+    assert results == 10_000
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [

@@ -1,0 +1,237 @@
+"""uvicorn's HTTP protocol with bounds: on connections, on a request's head, and on how slow a peer may be."""
+
+import asyncio
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import cast
+
+import msgspec
+from msgspec import Struct
+from starlette.types import Receive, Scope, Send
+from uuid_utils import uuid7
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from ..api.problem_responses import problem_response
+from ..api.problems import MEDIA_TYPE
+from ..api.request_context import RequestContext
+from ..domain.errors import NotReady
+from .stall_guard import LEAST_PROGRESS_BYTES, StallGuard
+
+REFUSED_CONNECTIONS = 64
+"""So many beyond the limit are told why; what comes on top is cut off."""
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_REFUSED_BODY_BYTES = 64 * 1024
+
+
+class Bounds(Struct, frozen=True):
+    """What one server bears from its peers."""
+
+    connections: int
+    head_seconds: float
+    """From the connection, or the first byte of a later request, to the end of the head."""
+    body_seconds: float
+    """In each such period a body must end, or 64 KiB of it arrive."""
+
+
+class _Stage(Enum):
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()
+
+
+class RequestProtocol(HttpToolsProtocol):
+    """One connection. A request that is not sent in time is answered with 408, one with a long head with 431."""
+
+    bounds: Bounds
+    _stage = _Stage.HEAD
+    _awaited: _Stage | None = None
+    _deadline: asyncio.TimerHandle | None = None
+    _has_upgraded = False
+    _has_begun = False
+    _unparsed_bytes = 0
+    _head_bytes = 0
+    _body_bytes = 0
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let a connection in; beyond the limit it hears why it is not served, and far beyond it is cut off."""
+        super().connection_made(transport)
+        self._stall_guard = StallGuard(transport)
+        excess = len(self.connections) - self.bounds.connections
+        if excess > REFUSED_CONNECTIONS:
+            transport.abort()
+            return
+        if excess > 0:
+            self.app = cast(ASGI3Application, _refuse_connection)
+        self._await(_Stage.HEAD, self.bounds.head_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then see to it that what is still missing comes in time."""
+        self._has_begun = False
+        super().data_received(data)
+        if self._has_upgraded or self.transport.is_closing():
+            return
+        if self._stage is _Stage.ANSWER:
+            if self.cycle.response_complete:
+                # Blank lines between requests: they begin none, and uvicorn has stopped its clock for idle ones.
+                self._await(_Stage.HEAD, self.bounds.head_seconds)
+            elif self._deadline is not None:
+                self._await_nothing()
+        elif self._stage is _Stage.BODY:
+            self._body_bytes += len(data)
+            self._await(_Stage.BODY, self.bounds.body_seconds)
+        else:
+            self._await(_Stage.HEAD, self.bounds.head_seconds)
+            # What came with the end of the request before is not counted: it is one read's worth at most.
+            self._unparsed_bytes += 0 if self._has_begun else len(data)
+            if self._unparsed_bytes > _MAX_HEAD_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all clocks."""
+        self._await_nothing()
+        self._stall_guard.resumed()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch whether the peer reads."""
+        super().pause_writing()
+        self._stall_guard.paused()
+
+    def resume_writing(self) -> None:
+        """Be content: the peer has read."""
+        self._stall_guard.resumed()
+        super().resume_writing()
+
+    # What the parser calls; an error raised here ends in send_400_response.
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._stage = _Stage.HEAD
+        self._has_begun = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or what follows a chunked body."""
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin a body."""
+        self._stage = _Stage.BODY
+        self._unparsed_bytes = self._body_bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Have the whole request."""
+        self._stage = _Stage.ANSWER
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to the WebSocket protocol."""
+        self._has_upgraded = True
+        self._await_nothing()
+        super().handle_websocket_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        return self.app is self.config.loaded_app and super()._should_upgrade()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: it is a plain request."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Refuse what is no HTTP, or has too long a head."""
+        self._refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if self._head_bytes > _MAX_HEAD_BYTES else HTTPStatus.BAD_REQUEST
+        )
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            raise _HeadTooLarge
+
+    # The clock.
+
+    def _await(self, stage: _Stage, seconds: float) -> None:
+        """Give the peer this long for the rest of the head or for a part of the body; a clock that runs goes on."""
+        if self._awaited is stage:
+            return
+        self._await_nothing()
+        self._awaited = stage
+        self._deadline = self.loop.call_later(seconds, self._judge)
+
+    def _await_nothing(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = self._awaited = None
+
+    def _judge(self) -> None:
+        stage = self._awaited
+        self._deadline = self._awaited = None
+        if stage is _Stage.BODY and (self._body_bytes >= LEAST_PROGRESS_BYTES or self.flow.read_paused):
+            self._body_bytes = 0
+            self._await(_Stage.BODY, self.bounds.body_seconds)
+        elif stage is _Stage.HEAD and not self._head_bytes and not self._unparsed_bytes:
+            # Opened in advance and never used: there is no request to answer.
+            self.transport.close()
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer a request that has not come to the application, unless an answer is under way, and close."""
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        is_answerable = cycle is None or cycle.response_complete or not cycle.response_started
+        if is_answerable and not self.transport.is_closing():
+            self.transport.write(_refusal(status))
+        self.transport.close()
+
+
+class _HeadTooLarge(Exception):
+    """The target and the headers are longer than a head may be."""
+
+
+def bounded_protocol(bounds: Bounds) -> type[RequestProtocol]:
+    """Return the protocol class for a server with these bounds."""
+    return type("BoundedRequestProtocol", (RequestProtocol,), {"bounds": bounds})
+
+
+def _refusal(status: HTTPStatus) -> bytes:
+    request_id = str(uuid7())
+    body = msgspec.json.encode(
+        {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "instance": f"urn:uuid:{request_id}",
+        }
+    )
+    return b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n%b" % (
+        STATUS_LINE[status.value],
+        MEDIA_TYPE.encode(),
+        len(body),
+        request_id.encode(),
+        body,
+    )
+
+
+async def _answer_refused(scope: Scope, receive: Receive, send: Send) -> None:
+    # What the peer has sent is read first: a close with bytes unread would take the answer from it.
+    read_bytes, more = 0, True
+    while more and read_bytes < _MAX_REFUSED_BODY_BYTES:
+        message = await receive()
+        read_bytes += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    response = problem_response(NotReady("This server has as many connections as it may."), scope["request_id"])
+    response.headers["connection"] = "close"
+    await response(scope, receive, send)
+
+
+_refuse_connection = RequestContext(_answer_refused)
