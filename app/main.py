@@ -14,6 +14,8 @@ from .backend.sql import SqlBackend
 from .delivery.registry import Registry
 from .domain.limits import Limits
 from .maintenance.rescuer import Rescuer
+from .observability.failpoints import FailingSends, Failpoints, parse_failpoints
+from .observability.logging import get_logger
 from .observability.loops import GuardedLoop
 from .settings import Settings
 from .store import migrations
@@ -44,11 +46,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open the database, bring its schema to head unless told not to, and run the loops; close all at the end."""
+    failpoints = _failpoints(settings)
     rules = StoreRules(
         owner=str(uuid7()),
         require_fence=settings.require_fence,
         payload_bytes=settings.max_payload_bytes,
         grace_seconds=min(2.0, settings.lease_seconds / 3),
+        failpoints=failpoints,
     )
 
     def committed(effects: Effects) -> None:
@@ -56,7 +60,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
     dialect = open_dialect(settings.database_url, rules, committed)
     async with asyncio.TaskGroup() as tasks:
-        registry = Registry(dialect, tasks, lease_seconds=settings.lease_seconds, fallback_seconds=_FALLBACK_SECONDS)
+        registry = Registry(
+            dialect,
+            tasks,
+            lease_seconds=settings.lease_seconds,
+            fallback_seconds=_FALLBACK_SECONDS,
+            failpoints=failpoints,
+        )
         dialect.hold()
         if settings.migrate:
             await asyncio.to_thread(migrations.upgrade, settings.database_url)
@@ -92,12 +102,23 @@ def app_for(service: Service, settings: Settings) -> FastAPI:
 
 
 def _build_api(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
-    return build_api(
+    app = build_api(
         limits=_limits(settings),
         lease_seconds=settings.lease_seconds,
         allowed_origins=settings.allowed_origins,
         lifespan=lifespan,
     )
+    failpoints = parse_failpoints(settings.failpoints)
+    if failpoints is not None:
+        app.add_middleware(FailingSends, failpoints=failpoints)
+    return app
+
+
+def _failpoints(settings: Settings) -> Failpoints | None:
+    failpoints = parse_failpoints(settings.failpoints)
+    if failpoints is not None:
+        get_logger().warning("failpoints.set", points=settings.failpoints)
+    return failpoints
 
 
 def _dead(loop: GuardedLoop) -> list[str]:

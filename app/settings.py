@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .observability.failpoints import parse_failpoints
+
 MIB = 1024 * 1024
 
 
@@ -57,6 +59,16 @@ class Settings(BaseSettings):
         Literal["auto", "json", "console"],
         Field(description="Format of logs; auto is console on a terminal, else JSON."),
     ] = "auto"
+
+    failpoints: Annotated[
+        str, Field(description="For tests of crashes only: where to exit, as in `insert_jobs.before_commit=exit@3`.")
+    ] = ""
+
+    @field_validator("failpoints")
+    @classmethod
+    def _check_failpoints(cls, value: str) -> str:
+        parse_failpoints(value)
+        return value
 
     @field_validator("port", mode="before")
     @classmethod

@@ -21,7 +21,8 @@ def show() -> int:
 
 def _row(name: str, field: Any) -> str:
     default = str(field.default) if not isinstance(field.default, bool | tuple) else _plain(field.default)
-    return f"| `REXECUTOR_{name.upper()}` | `{default}` | {_range(field)} | {field.description} |"
+    shown = default and f"`{default}`"
+    return f"| `REXECUTOR_{name.upper()}` | {shown} | {_range(field)} | {field.description} |"
 
 
 def _plain(value: object) -> str:

@@ -14,6 +14,7 @@ from ..domain.errors import NotReady
 from ..domain.job import Job
 from ..domain.lifecycle import Acknowledgement, Operation
 from ..domain.stream import Hello
+from ..observability.failpoints import Failpoints
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop
 from ..store.claim import NewLease, Resume, Resumed
@@ -43,7 +44,13 @@ class Registry:
     """Who waits for jobs in this process. Hears of each committed transaction and tells those whom it concerns."""
 
     def __init__(
-        self, dialect: Dialect, tasks: asyncio.TaskGroup, *, lease_seconds: float, fallback_seconds: float
+        self,
+        dialect: Dialect,
+        tasks: asyncio.TaskGroup,
+        *,
+        lease_seconds: float,
+        fallback_seconds: float,
+        failpoints: Failpoints | None = None,
     ) -> None:
         """Run loops in ``tasks`` until :meth:`stop`."""
         self._dialect = dialect
@@ -57,6 +64,7 @@ class Registry:
         """By the hash of the new token."""
         self._polls: set[Poll] = set()
         self._draining = False
+        self._failpoints = failpoints
         self._renewal_pause_seconds = min(1.0, lease_seconds / 6)
         self._renewal = GuardedLoop("lease_renewal", self._renew_leases)
         self._renewal_task = tasks.create_task(self._renewal.run())
@@ -242,10 +250,12 @@ class Registry:
             poll.withdraw()
         for subscription in set(self._by_lease.values()):
             subscription.drain()
+        self._passed("drain.begun")
         deadline = asyncio.get_running_loop().time() + seconds
         while any(subscription.holds_jobs for subscription in self._by_lease.values()):
             if asyncio.get_running_loop().time() >= deadline:
                 return
+            self._passed("drain.waiting")
             await asyncio.sleep(_DRAIN_PAUSE_SECONDS)
 
     async def stop(self) -> None:
@@ -259,6 +269,10 @@ class Registry:
             _, late = await asyncio.wait(self._running, timeout=_STOP_SECONDS)
             for task in late:
                 task.cancel()
+
+    def _passed(self, point: str) -> None:
+        if self._failpoints is not None:
+            self._failpoints.passed(point)
 
     def _refuse_while_draining(self) -> None:
         if self._draining:

@@ -13,6 +13,7 @@ from ...domain.instant import Instant
 from ...domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
 from ...domain.lifecycle import Acknowledgement
 from ...domain.status import JobStatus
+from ...observability.failpoints import Failpoints
 from ..claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 
 
@@ -33,6 +34,8 @@ class StoreRules(Struct, frozen=True, kw_only=True):
     payload_bytes: int
     grace_seconds: float
     """How long after its end a lease is let be: a renewal may be on its way."""
+    failpoints: Failpoints | None = None
+    """Where a test lets the process end."""
 
 
 class Dialect(Protocol):

@@ -74,12 +74,21 @@ class SqliteWriter:
             transaction = SqliteTransaction(self._connection, self._sequence, self._rules)
             run(transaction, batch)
             transaction.finish()
+            self._pass_failpoints("before_commit", batch)
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        self._pass_failpoints("after_commit", batch)
         return transaction
+
+    def _pass_failpoints(self, moment: str, batch: list[SqliteMember]) -> None:
+        if self._rules.failpoints is None:
+            return
+        # A function that had nothing to do passes no point.
+        for name in {member.run.__name__ for member in batch if any(member.results or ())}:
+            self._rules.failpoints.passed(f"{name}.{moment}")
 
 
 def _run_together(transaction: SqliteTransaction, batch: list[SqliteMember]) -> None:
