@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from msgspec import Struct
 
 from ..backend.contract import Subscription
@@ -81,7 +81,7 @@ async def _leave(socket: WebSocket, subscription: Subscription, code: int | None
     except Exception as error:  # noqa: BLE001 - its lease runs out, and rescue finds its jobs
         _log.error("worker.leave_failed", session=subscription.hello.session, exc_info=error)
     if code is not None:
-        with suppress(OSError, RuntimeError, TimeoutError):
+        with suppress(OSError, RuntimeError, WebSocketDisconnect, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await socket.send({"type": "websocket.close", "code": code})
 

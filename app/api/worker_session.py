@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias, assert_never
 
-from fastapi import WebSocket
+from fastapi import WebSocket, WebSocketDisconnect
 from starlette.types import Message
 
 from ..backend.contract import Subscription
@@ -245,7 +245,7 @@ class WorkerSession:
             except TimeoutError:
                 _log.warning("worker.stalled", session=self._subscription.hello.session)
                 raise Stalled from None
-            except (OSError, RuntimeError):
+            except (OSError, RuntimeError, WebSocketDisconnect):
                 raise Disconnected from None
 
     def _failure(self, error: Exception, ref: str | None, job_id: int | None) -> bytes:

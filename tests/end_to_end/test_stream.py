@@ -310,3 +310,12 @@ async def test_session_is_resumed_after_the_server_was_killed(tmp_path):
             assert (hello["resumed"], hello["held"]) == (True, [{"id": job_id, "fence": job["fence"]}])
             await socket.send(json.dumps({"type": "complete", "id": job_id, "fence": job["fence"], "ref": "done"}))
             assert (await receive(socket))["ok"]
+
+
+async def test_worker_that_closes_while_it_is_sent_a_job_is_no_failure(server, executor):
+    async with http_client(server.url) as http:
+        for _ in range(60):
+            async with worker(server, executor, "prefetch=1") as socket:
+                enqueuing = [http.post("/v1/jobs", json={"executor": executor}) for _ in range(2)]
+                await asyncio.gather(socket.close(), *enqueuing)
+    assert not server.failures()
