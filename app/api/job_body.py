@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..domain.job import EnqueuableJob, JobChanges
 from ..domain.json_text import NULL, JsonDocument
-from ..domain.limits import Limits
+from ..domain.limits import MAX_KEY_CHARACTERS, Limits
 from ..domain.status import JobStatus
 from ..domain.uniqueness import Replace, ReplaceField, UniquenessCriteria
 from .request_errors import ValidationFailed, invalid
@@ -47,7 +47,11 @@ class UniquenessCriteriaBody(Struct, forbid_unknown_fields=True):
     """A stored job that meets every criterion given is a duplicate. At least one must be given."""
 
     key: (
-        Annotated[Int64 | str, Meta(description='The stored job has this uniqueness key; `"7"` is not 7.')] | UnsetType
+        Annotated[
+            Int64 | Annotated[str, Meta(max_length=MAX_KEY_CHARACTERS)],
+            Meta(description='The stored job has this uniqueness key; `"7"` is not 7.'),
+        ]
+        | UnsetType
     ) = UNSET
     executor: Annotated[bool, Meta(description="The stored job has the same executor.")] = False
     duration: Duration | UnsetType = UNSET

@@ -6,7 +6,7 @@ import re
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from ..domain.errors import QueryTooComplex
+from ..domain.errors import PayloadTooLarge, QueryTooComplex
 from ..domain.job import EnqueueOutcome, Job
 from ..domain.limits import MAX_PAGE_BYTES
 from .dependencies import job_id_of, limits_of, service_of
@@ -23,8 +23,7 @@ JSON = "application/json"
 
 router = APIRouter(route_class=DirectRoute, tags=["jobs"])
 
-_TAG_LIST = re.compile(r'[ \t,]*"[0-9]{1,19}"(?:[ \t]*,[ \t]*(?:"[0-9]{1,19}")?)*[ \t]*', re.ASCII)
-_TAG = re.compile(r'"([0-9]+)"', re.ASCII)
+_TAG = re.compile(r'"([0-9]{1,19})"', re.ASCII)
 
 
 @router.post("/v1/jobs", operation_id="enqueue", status_code=201)
@@ -54,7 +53,11 @@ async def enqueue_many(request: Request) -> Response:
     """
     limits = limits_of(request)
     body = await read_json(request, ENQUEUE_MANY, limit=limits.bulk_bytes)
-    results = await service_of(request).enqueue_many(read_jobs(body.jobs, limits))
+    try:
+        results = await service_of(request).enqueue_many(read_jobs(body.jobs, limits))
+    except PayloadTooLarge as error:
+        error.pointer = f"/jobs/{error.index}"
+        raise
     return Response(msgspec.json.encode({"results": results}), media_type=JSON)
 
 
@@ -134,13 +137,15 @@ def _read_if_match(request: Request) -> frozenset[int] | None:
     given = request.headers.getlist("if-match")
     if not given:
         return None
-    tags = ",".join(given)
-    if tags.strip(" \t") == "*":
+    tags = [tag.strip(" \t") for tag in ",".join(given).split(",")]
+    if tags == ["*"]:
         return None
-    if not _TAG_LIST.fullmatch(tags):
+    matches = [_TAG.fullmatch(tag) for tag in tags if tag]
+    versions = [match[1] for match in matches if match]
+    if not versions or len(versions) < len(matches):
         raise invalid("", 'the header If-Match must be * or a list of ETags such as "7"')
     # An ETag is compared by its characters: "07" is a tag that no job has.
-    return frozenset(int(tag) for tag in _TAG.findall(tags) if tag == str(int(tag)))
+    return frozenset(int(version) for version in versions if version == str(int(version)))
 
 
 def _encode_page(jobs: list[Job], next_before: int | None) -> tuple[list[bytes], int | None]:

@@ -1,5 +1,6 @@
 """WebSocket messages, pure: frames to messages, messages to frames."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -13,6 +14,7 @@ from ..domain.stream import Hello, Revoke
 from ..version import __version__
 from .job_json import encode_job_for_worker
 from .json_body import converted
+from .json_grammar import is_json_text
 from .mark_body import CancelBody, CompleteBody, DiscardBody, RetryBody, SnoozeBody
 from .protocol import FEATURES, PROTOCOL, limits_document
 from .request_errors import MalformedJson, RequestError, invalid
@@ -100,6 +102,7 @@ CLIENT_MESSAGES: dict[str, type[ClientMessage]] = {
 }
 
 _frame: msgspec.json.Decoder[Any] = msgspec.json.Decoder(ClientMessage | list[ClientMessage])
+_OBJECTS_BEGIN = re.compile(r"[ \t\n\r]*+(?:\[[ \t\n\r]*+)?\{")
 _untyped = msgspec.json.Decoder(float_hook=float)
 _encoder = msgspec.json.Encoder()
 
@@ -124,8 +127,11 @@ def decode_frame(text: str) -> Iterable[ClientMessage | Refused]:
     try:
         message = _frame.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
+        objects = _objects(text)
+        if objects is None:
+            return [Refused(invalid("", "holds too many brackets or a number beyond a double"), None, None)]
         # One by one as they are asked for: to say what is wrong takes its time.
-        return map(_convert, _bounded(_objects(text)))
+        return map(_convert, _bounded(objects))
     return _bounded(message) if isinstance(message, list) else [message]
 
 
@@ -241,10 +247,14 @@ def _bounded(messages: list[T]) -> list[T]:
     return messages
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
+def _objects(text: str) -> list[dict[str, Any]] | None:
+    """Return the objects of a frame; None where it is JSON that the decoder gives up on. Raises MalformedJson."""
     try:
         value = _untyped.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        given_up = isinstance(error, RecursionError | msgspec.ValidationError)
+        if given_up and _OBJECTS_BEGIN.match(text) and is_json_text(text.encode()):
+            return None
         raise MalformedJson from None
     objects = value if isinstance(value, list) else [value]
     if not all(isinstance(each, dict) for each in objects):

@@ -141,7 +141,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     """Return the description of the application's routes, in their order."""
     paths: dict[str, dict[str, Any]] = {}
     for route in app.routes:
-        if isinstance(route, APIWebSocketRoute):
+        if isinstance(route, APIWebSocketRoute) and route.name in OPERATIONS:
             paths.setdefault(route.path, {})["get"] = _operation(route.name, ["executors"], route.endpoint)
         elif isinstance(route, APIRoute) and route.include_in_schema:
             for method in sorted(route.methods or ()):

@@ -23,6 +23,7 @@ from ..domain.errors import (
 )
 from .request_errors import (
     BodyTooLarge,
+    FenceMissing,
     ForeignOrigin,
     MalformedJson,
     MethodNotAllowed,
@@ -189,6 +190,7 @@ SLUGS: dict[type[Exception], str] = {
     PayloadTooLarge: "validation-error",
     QueryTooComplex: "query-too-complex",
     FenceRequired: "fence-required",
+    FenceMissing: "fence-required",
     DatabaseUnavailable: "database-unavailable",
     NotReady: "not-ready",
     InsufficientStorage: "insufficient-storage",
@@ -248,9 +250,11 @@ def _detail(error: Exception, problem: Problem) -> str:
         case ValidationFailed():
             return f"{len(error.faults)} values are wrong."
         case PayloadTooLarge():
-            return f"/data: {_payload_message(error)}."
+            return f"{error.pointer}/data: {_payload_message(error)}."
         case MethodNotAllowed():
             return f"Allowed here: {', '.join(error.allowed)}."
+        case FenceMissing():
+            return "Over a stream each acknowledgement bears the fence that came with the job."
         case NotReady() if error.args:
             return str(error)
         case _:
@@ -270,7 +274,7 @@ def _members(error: Exception) -> dict[str, Any]:
         case ValidationFailed():
             return {"errors": [{"pointer": fault.pointer, "message": fault.message} for fault in error.faults]}
         case PayloadTooLarge():
-            return {"errors": [{"pointer": "/data", "message": _payload_message(error)}]}
+            return {"errors": [{"pointer": f"{error.pointer}/data", "message": _payload_message(error)}]}
         case _:
             return {}
 

@@ -37,6 +37,10 @@ class TooDeeplyNested(ValidationFailed):
         super().__init__(Fault("", "too many brackets are open at once"))
 
 
+class FenceMissing(RequestError):
+    """An acknowledgement came over a stream without a fence."""
+
+
 class BodyTooLarge(RequestError):
     """The body is longer than its limit."""
 

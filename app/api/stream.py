@@ -14,7 +14,7 @@ from .dependencies import executor_of, limits_of, request_id_of, service_of
 from .origin import check_origin
 from .problem_responses import problem_response
 from .protocol import SUBPROTOCOL
-from .request_errors import RequestError, invalid
+from .request_errors import PathNotFound, RequestError, invalid
 from .worker_session import SessionClosed, Stalled, WorkerSession
 
 FRAMES = "rexecutor.frames"
@@ -73,6 +73,12 @@ async def subscribe_ready_jobs(socket: WebSocket) -> None:
         # Whatever ends the connection, a cancellation too: unsent jobs go back.
         await asyncio.shield(asyncio.create_task(_leave(socket, subscription, code)))
         log.info("worker.disconnected", code=code)
+
+
+@router.websocket("/{path:path}")
+async def refuse_path(socket: WebSocket) -> None:
+    """Answer that no stream is served at this path; by itself the router would say that it is forbidden."""
+    await socket.send_denial_response(problem_response(PathNotFound(), request_id_of(socket)))
 
 
 async def _leave(socket: WebSocket, subscription: Subscription, code: int | None) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeAlias, assert_never
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -10,11 +11,10 @@ from starlette.types import Message
 
 from ..backend.contract import Subscription
 from ..backend.extensions import Service
-from ..domain.errors import BackendError, FenceRequired
+from ..domain.errors import BackendError
 from ..domain.job import Ack, Job
 from ..domain.lifecycle import Acknowledgement
 from ..domain.limits import Limits
-from ..domain.status import JobStatus
 from ..domain.stream import Drain, Event, Revoke, Stopped, SubscriptionClosed, SubscriptionReplaced
 from ..observability.logging import get_logger
 from .close_codes import MALFORMED, RESTART, SILENT, TOO_BIG
@@ -39,7 +39,7 @@ from .messages import (
     to_acknowledgement,
 )
 from .problems import problem_document
-from .request_errors import MalformedJson, RequestError
+from .request_errors import FenceMissing, MalformedJson, RequestError
 
 REPLACED = 4409
 _MAX_WAITING = 10_000
@@ -112,6 +112,9 @@ class WorkerSession:
             closed = group.exceptions[0]
         except* Disconnected:
             pass
+        finally:
+            # What came before the end counts, whatever ended the connection.
+            await asyncio.shield(asyncio.create_task(self._acknowledge_the_rest()))
         if closed is not None:
             raise closed
 
@@ -175,9 +178,9 @@ class WorkerSession:
         ref = message.ref if isinstance(message.ref, str) else None
         try:
             if not isinstance(message.fence, int):
-                raise FenceRequired(message.id, JobStatus.EXECUTING)
+                raise FenceMissing
             self._waiting.append((to_acknowledgement(message), ref))
-        except (RequestError, FenceRequired) as error:
+        except RequestError as error:
             failures.append(self._failure(error, ref, message.id))
 
     async def _acknowledge(self) -> None:
@@ -192,6 +195,11 @@ class WorkerSession:
                     await self._send(results)
         finally:
             self._acknowledging = False
+
+    async def _acknowledge_the_rest(self) -> None:
+        if self._waiting:
+            with suppress(Disconnected, SessionClosed):
+                await self._acknowledge()
 
     async def _results(self, batch: Sequence[Pending]) -> list[bytes]:
         outcomes: Sequence[Ack | BackendError]

@@ -42,16 +42,21 @@ class Dispatcher:
         self._wakeup = Wakeup(dialect.now, fallback_seconds)
         self._line: deque[Place] = deque()
         """Who has gone longest without a job stands first."""
+        self._impatient: set[Place] = set()
+        """Those in line who leave as soon as no job is due."""
 
     def join(self, place: Place) -> None:
         """Let a place stand at the end of the line."""
         self._line.append(place)
+        if place.is_impatient:
+            self._impatient.add(place)
         self.demand_changed()
 
     def leave(self, place: Place) -> None:
         """Take a place out of the line."""
         if place in self._line:
             self._line.remove(place)
+        self._impatient.discard(place)
         self._wakeup.wake()
 
     def close(self) -> None:
@@ -82,6 +87,7 @@ class Dispatcher:
         if not demands:
             await self._wakeup.sleep(None)
             return
+        impatient = tuple(self._impatient)
         try:
             claimed = await self._dialect.claim(ClaimCall(self.executor, demands))
         except Exception as error:
@@ -89,6 +95,9 @@ class Dispatcher:
                 place.refuse(error, reserved=credits, token=token)
             raise
         self._hand_out(claimed.jobs, reserved)
+        if claimed.was_all:
+            for place in impatient:
+                place.hear_no_more_is_due()
         if not claimed.was_enough:
             await self._wakeup.sleep(claimed.next_due_at)
 
@@ -108,11 +117,15 @@ class Dispatcher:
         return demands, reserved
 
     def _hand_out(self, hands: Sequence[Sequence[Job]], reserved: Sequence[tuple[Place, int, int]]) -> None:
+        served: list[tuple[int, Place]] = []
         for jobs, (place, credits, token) in zip(hands, reserved, strict=True):
             leftovers = place.give(jobs, reserved=credits, token=token)
             if leftovers:
                 _log.info("jobs.given_back", executor=self.executor, count=len(leftovers))
                 self._give_back(leftovers)
             if len(leftovers) < len(jobs) and place in self._line:
-                self._line.remove(place)
-                self._line.append(place)
+                served.append((len(jobs), place))
+        # They were dealt in turn: whoever got fewer has gone longer without one.
+        for _, place in sorted(served, key=lambda each: each[0]):
+            self._line.remove(place)
+            self._line.append(place)

@@ -23,6 +23,10 @@ class Place(Protocol):
         """How many jobs it wants now."""
 
     @property
+    def is_impatient(self) -> bool:
+        """Whether it wants to hear when no job is due."""
+
+    @property
     def returns(self) -> bool:
         """Whether acknowledgements are on their way that will free credits; asked once for each claim."""
 
@@ -31,6 +35,9 @@ class Place(Protocol):
 
     def give(self, jobs: Sequence[Job], *, reserved: int, token: int) -> Sequence[Job]:
         """Hand over what was claimed against ``reserved`` credits; return what it cannot take any more."""
+
+    def hear_no_more_is_due(self) -> None:
+        """Hear that all due jobs are handed out, perhaps to others; only the impatient are told."""
 
     def refuse(self, error: Exception, *, reserved: int, token: int) -> None:
         """Hear that the claim failed."""

@@ -11,12 +11,12 @@ class Poll:
     """Wants up to ``credits`` jobs once; its lease is opened by the claim that brings some."""
 
     def __init__(self, lease: NewLease, credits: int, *, once: bool) -> None:
-        """Stand in line for ``lease``; with ``once`` the first claim answers, even with no job."""
+        """Stand in line for ``lease``; with ``once`` only as long as a job may be due."""
         self.lease = lease
         self.returns = False
         self.worker = lease.worker
         self.wanted = credits
-        self._once = once
+        self.is_impatient = once
         self._answer: asyncio.Future[Sequence[Job]] = asyncio.get_running_loop().create_future()
 
     async def answer(self, seconds: float | None) -> Sequence[Job]:
@@ -40,11 +40,17 @@ class Poll:
         """Take the jobs if there are any, unless the poll was withdrawn."""
         if self._answer.done():
             return jobs
-        if jobs or self._once:
+        if jobs:
             self._answer.set_result(jobs)
         else:
             self.wanted += reserved
         return ()
+
+    def hear_no_more_is_due(self) -> None:
+        """Answer with no job: the caller does not wait."""
+        if not self._answer.done():
+            self.wanted = 0
+            self._answer.set_result(())
 
     def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002
         """Fail as the claim did."""

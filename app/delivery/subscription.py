@@ -71,6 +71,11 @@ class Subscription:
         return max(min(self._credits, MAX_STREAM_CLAIM, MAX_HELD - len(self._held)), 0)
 
     @property
+    def is_impatient(self) -> bool:
+        """A stream waits."""
+        return False
+
+    @property
     def returns(self) -> bool:
         """Whether acknowledgements are on their way that will free credits."""
         return self._acknowledging and self._unsent_characters < _MAX_UNSENT_CHARACTERS
@@ -178,6 +183,9 @@ class Subscription:
             self._unsent_characters += sum(len(job.data) + len(job.metadata) for job in taken)
         return leftovers
 
+    def hear_no_more_is_due(self) -> None:
+        """Go on waiting."""
+
     def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002
         """Have the credits of a failed claim back."""
         self.give((), reserved=reserved, token=token)
@@ -193,8 +201,8 @@ class Subscription:
         was_dropped = reason is not None and self._drop_unsent(job_id, fence)
         if reason is not None and not was_dropped:
             self._put(Revoke(job_id, fence, reason))
-        if not self._returns_credits or self._closed:
-            return was_dropped
+        if self._closed or not (self._returns_credits or was_dropped):
+            return False
         self._credits = min(self._credits + 1, MAX_OPEN_CREDITS)
         return True
 

@@ -52,9 +52,13 @@ class VersionMismatch(BackendError):
 class PayloadTooLarge(BackendError):
     """The job's data and metadata would together exceed the limit."""
 
-    def __init__(self, payload_bytes: int) -> None:
+    def __init__(self, payload_bytes: int, *, index: int = 0) -> None:
         super().__init__(f"data and metadata of a job may be {payload_bytes} bytes together")
         self.payload_bytes = payload_bytes
+        self.index = index
+        """Which of the jobs that were given, from 0."""
+        self.pointer = ""
+        """Where the job stands in a request."""
 
 
 class QueryTooComplex(BackendError):

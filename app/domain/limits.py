@@ -8,6 +8,8 @@ MAX_UINT16 = 65_535
 MAX_OPEN_CREDITS = 10_000
 MAX_HELD = 15_000
 """Most jobs that one session holds: a resume lists them all in one frame."""
+MAX_KEY_CHARACTERS = 1_024
+"""Of a uniqueness key: it goes to workers in a frame, beside all else that a job has."""
 MAX_JSON_DEPTH = 64
 MAX_ERRORS_KEPT = 50
 MAX_ATTEMPTED_BY = 10

@@ -76,6 +76,8 @@ class Claimed(Struct):
     """The lease of each demand; None where a new one was not needed or an old one has run out."""
     was_enough: bool = True
     """Whether there were as many jobs as credits."""
+    was_all: bool = False
+    """Whether no job is due any more."""
     next_due_at: Instant | None = None
     """When to ask again if there were fewer: when the next job falls due."""
 

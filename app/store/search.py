@@ -95,7 +95,8 @@ def _size(dialect: Dialect) -> ColumnElement[int]:
         .where(_errors.c.job_id == _job.id, _job.error_count > 0)
         .scalar_subquery()
     )
-    return dialect.octet_length(_job.data) + dialect.octet_length(_job.metadata) + details
+    texts = (_job.data, _job.metadata, _job.tags, _job.attempted_by, func.coalesce(_job.uniqueness_key, ""))
+    return sum(map(dialect.octet_length, texts), details)
 
 
 def _fitting(found: Sequence[tuple[int, int]]) -> list[int]:

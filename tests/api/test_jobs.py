@@ -190,3 +190,14 @@ async def test_a_wrong_prune_is_422(api: httpx2.AsyncClient, spec: dict[str, Any
     answer = await api.post("/v1/jobs/prune", json=spec)
     assert problem(answer) == (422, "validation-error")
     assert pointers(answer) == [pointer]
+
+
+async def test_replace_that_makes_a_job_too_large_names_its_place_in_the_bulk(api: httpx2.AsyncClient) -> None:
+    half = "x" * (300 * 1024)
+    await enqueue(api, data=half, uniqueness_criteria={"key": 7})
+    criteria = {"key": 7, "on_conflict": {"replace": ["metadata"]}}
+    too_large = {"executor": "mail", "metadata": half, "uniqueness_criteria": criteria}
+    answer = await api.post("/v1/jobs/bulk", json={"jobs": [{"executor": "mail"}, too_large]})
+    assert (answer.status_code, pointers(answer)) == (422, ["/jobs/1/data"])
+    alone = await api.post("/v1/jobs", json=too_large)
+    assert (alone.status_code, pointers(alone)) == (422, ["/data"])

@@ -160,3 +160,12 @@ async def test_service_can_close_while_claims_and_streams_wait(tmp_path):
     ends = (asyncio.CancelledError, SubscriptionClosed)
     assert all(outcome == [] or isinstance(outcome, ends) for outcome in outcomes), outcomes
     await subscription.close()
+
+
+async def test_claim_that_does_not_wait_is_answered_behind_any_number_of_credits(service):
+    """A claim asks for a thousand jobs at most, which those before it in line want already."""
+    before = [await service.subscribe_ready_jobs("mail", prefetch=250) for _ in range(5)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await service.claim_jobs("mail", wait=timedelta(0)) == []
+    for each in before:
+        await each.close()

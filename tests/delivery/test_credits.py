@@ -316,6 +316,17 @@ class TestClose:
             assert sorted((job.id, job.attempt, job.fence) for job in again) == [(job_id, 1, 2) for job_id in ids]
 
 
+async def test_job_that_was_revoked_unsent_costs_no_credit(service):
+    """Without prefetch nothing else would ever bring that credit back."""
+    async with subscribed(service) as one:
+        ids = await enqueue(service, 1)
+        one.request(1)
+        await eventually(lambda: executing(service, ids))
+        await service.mark_job_cancelled(ids[0], FAILURE)
+        (other,) = await enqueue(service, 1)
+        assert [job.id for job in await take(one, 1)] == [other]
+
+
 async def executing(service: Service, ids: list[int]) -> bool:
     return all([(await service.get_job(job_id)).status is JobStatus.EXECUTING for job_id in ids])
 

@@ -1,6 +1,7 @@
 """Nothing stays executing when its worker is gone, and nobody's word counts for a job that was taken back."""
 
 import asyncio
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -292,3 +293,15 @@ async def is_leased_beyond(service: Service, job_id: int, instant: int) -> bool:
 
 async def has_status(service: Service, job_id: int, status: JobStatus) -> bool:
     return (await service.get_job(job_id)).status is status
+
+
+async def test_heartbeats_of_a_claimed_job_leave_no_lease_behind(tmp_path):
+    async with running_service(tmp_path) as service:
+        job = await claimed(service)
+        for _ in range(5):
+            await service.renew_lease(job.id, fence=job.fence, lease=timedelta(hours=1))
+        renewed = await service.renew_lease(job.id, fence=job.fence, lease=timedelta(minutes=1))
+        assert (await service.get_job(job.id)).lease_expires_at == renewed.lease_expires_at
+        connection = sqlite3.connect(tmp_path / "jobs.db")
+        assert connection.execute("SELECT count(*) FROM leases").fetchone() == (1,)
+        connection.close()

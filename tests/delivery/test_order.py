@@ -221,6 +221,14 @@ class TestSharing:
             assert sorted(received[0] + received[1]) == ids
             assert all(hand == sorted(hand) for hand in received)
 
+    async def test_whoever_got_fewer_of_the_last_jobs_gets_the_next(self, service):
+        async with subscribed(service, prefetch=5) as first, subscribed(service, prefetch=5) as second:
+            await service.enqueue_many([new_job() for _ in range(3)])
+            assert len(await take(first, 2)) == 2
+            assert len(await take(second, 1)) == 1
+            enqueued = await service.enqueue(new_job())
+            assert [job.id for job in await take(second, 1)] == [enqueued.id]
+
     async def test_many_executors_are_served_side_by_side(self, service):
         names = [f"e{number}" for number in range(50)]
         subscriptions = [await service.subscribe_ready_jobs(name, prefetch=1) for name in names]

@@ -129,6 +129,9 @@ async def test_each_of_10_000_wrong_messages_gets_its_result(server, executor):
         ("mail/subscribe?batch=perhaps", {}, 422),
         ("mail/subscribe?worker=", {}, 422),
         ("mail/subscribe", {"Origin": "https://elsewhere.example"}, 403),
+        ("mail/subscribe", {"Origin": "http://["}, 403),
+        ("mail/subscribe", {"Origin": "null"}, 403),
+        ("mail/elsewhere", {}, 404),
     ],
 )
 async def test_refusal_is_an_http_answer_before_the_upgrade(server, path, headers, status):
@@ -138,6 +141,42 @@ async def test_refusal_is_an_http_answer_before_the_upgrade(server, path, header
             pass
     assert refused.value.response.status_code == status
     assert json.loads(refused.value.response.body)["status"] == status
+
+
+@pytest.mark.parametrize("count", [1, 20, 500])
+@pytest.mark.parametrize("end", ["close", "malformed", "abort"])
+async def test_acknowledgements_that_came_before_the_end_count(server, executor, count, end):
+    await post(server, "/v1/jobs/bulk", {"jobs": [{"executor": executor}] * count})
+    async with worker(server, executor, f"prefetch={count}&batch=true") as socket:
+        jobs: list[Any] = []
+        while len(jobs) < count:
+            jobs += [message["job"] for message in await receive(socket)]
+        for job in jobs:
+            await socket.send(json.dumps({"type": "complete", "id": job["id"], "fence": job["fence"]}))
+        if end == "malformed":
+            await socket.send("nope")
+            assert await close_code(socket) == 4400
+        elif end == "abort":
+            socket.transport.write_eof()
+            await asyncio.sleep(0.2)  # what was written has arrived, in whatever way the connection ends
+            socket.transport.abort()
+    query = {"query": {"executor_equal": executor}, "limit": 1_000}
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while {job["status"] for job in (await post(server, "/v1/jobs/query", query))["jobs"]} != {"complete"}:
+            await asyncio.sleep(0.05)
+    assert {job["attempt"] for job in (await post(server, "/v1/jobs/query", query))["jobs"]} == {1}
+
+
+@pytest.mark.parametrize(
+    "frame", ['{"type":"request","n":' + "9" * 5_000 + "}", '[{"type":"stop","x":' + "[" * 3_000 + "]" * 3_000 + "}]"]
+)
+async def test_json_that_the_decoder_gives_up_on_fails_and_closes_nothing(server, executor, frame):
+    async with worker(server, executor) as socket:
+        await socket.send(frame)
+        result = await receive(socket)
+        assert (result["ok"], result["problem"]["status"]) == (False, 422)
+        await socket.send(json.dumps({"type": "stop", "ref": "here"}))
+        assert (await receive(socket))["ref"] == "here"
 
 
 async def test_failed_messages_get_results_and_their_neighbours_go_on(server, executor):

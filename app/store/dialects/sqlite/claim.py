@@ -100,6 +100,7 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
     due, claimed.next_due_at = _select_due(transaction, call.executor, wanted)
     # Nothing wanted is not enough either: then every lease in line has run out, and asking again would not help.
     claimed.was_enough = 0 < wanted == len(due)
+    claimed.was_all = len(due) < wanted and claimed.next_due_at != transaction.now
     if len(due) < wanted:
         # What became ready in this very transaction is claimed, or next_due_at tells of it: nobody need be woken.
         transaction.effects.ready.pop(call.executor, None)

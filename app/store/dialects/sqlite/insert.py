@@ -72,14 +72,18 @@ def insert_jobs(transaction: SqliteTransaction, jobs: Sequence[EnqueuableJob]) -
     take_id = transaction.sequence.take
     results: list[Enqueued] = []
     rows: list[tuple[Any, ...]] = []
-    for job in jobs:
+    for index, job in enumerate(jobs):
         at = now if job.scheduled_at is None else resolve(job.scheduled_at, now)
         criteria = job.uniqueness_criteria
         if criteria is not None:
             _flush(transaction, rows)
             duplicate = _find_duplicate(transaction, criteria, job.executor, at)
             if duplicate is not None:
-                results.append(_meet_duplicate(transaction, duplicate, job, at))
+                try:
+                    results.append(_meet_duplicate(transaction, duplicate, job, at))
+                except PayloadTooLarge as error:
+                    error.index = index
+                    raise
                 continue
         job_id = take_id()
         rows.append(_row(job_id, job, at, now))

@@ -41,6 +41,11 @@ DELETE FROM leases WHERE id IN (
 """
 SELECT_EXPIRED = "SELECT id FROM leases WHERE expires_at <= ? ORDER BY expires_at LIMIT 100"
 _SELECT_LEASE = "SELECT session, executor, worker, connected, expires_at FROM leases WHERE id = ?"
+# A lease that a heartbeat opened, or a claim of one job: a stream's lease has a token.
+_HOLDS_ONE_JOB = """
+SELECT 1 FROM leases WHERE id = ? AND resume_hash IS NULL
+  AND (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id LIMIT 2)) = 1
+"""
 _MOVE_JOB = "UPDATE jobs SET lease_id = ? WHERE id = ?"
 
 
@@ -127,6 +132,9 @@ def _renew_job(transaction: SqliteTransaction, wish: JobLease, lease_id: int) ->
         return max(wanted, cast(int, expires_at))
     if connected and wanted <= expires_at:
         return cast(int, expires_at)
+    if transaction.connection.execute(_HOLDS_ONE_JOB, (lease_id,)).fetchone() is not None:
+        transaction.connection.execute("UPDATE leases SET expires_at = ? WHERE id = ?", (wanted, lease_id))
+        return wanted
     lease = NewLease(session=session, executor=executor, worker=worker, seconds=wish.seconds, connected=bool(connected))
     (own_lease,) = open_leases(transaction, [lease])
     transaction.effects.leases.append((lease_id, own_lease))
