@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check format bench openapi lock clean
+.PHONY: help install run demo test check fuzz format bench openapi lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -37,6 +37,9 @@ check: install ## All that CI checks: format, lint, types, imports, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(MAKE) --no-print-directory test
+
+fuzz: install ## Try random operations and requests, MINUTES for each test (default 5)
+	FUZZ_MINUTES=$(or $(MINUTES),5) $(BIN)/pytest --timeout=0 -p no:randomly tests/fuzz
 
 format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only
