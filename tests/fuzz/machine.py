@@ -9,7 +9,7 @@ import httpx2
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.api.wire import problem
+from tests.api.wire import FAILURE, problem
 from tests.fuzz.reference import STATUSES, Model, Refused, constrains
 from tests.fuzz.system import GRACE_SECONDS, LEASE_SECONDS, PAYLOAD_BYTES, System
 
@@ -150,10 +150,15 @@ class ServiceMachine(RuleBasedStateMachine):
             require_fence=require_fence,
         )
 
-    @initialize(bodies=st.lists(plain_jobs, min_size=1, max_size=3), limit=st.integers(1, 3))
-    def begin(self, bodies, limit):
+    @initialize(bodies=st.lists(plain_jobs, min_size=1, max_size=3), attempts=st.integers(0, 2), held=st.integers(1, 3))
+    def begin(self, bodies, attempts, held):
+        """With jobs that were tried before, and some that are held."""
         self.enqueue_many(bodies)
-        self.claim("mail", limit, "ada", None)
+        for _ in range(attempts):
+            self.claim("mail", 3, "ada", None)
+            for job_id in self.held():
+                self.send_acknowledgement(job_id, ("retry", ("at", 0), FAILURE), self.model.jobs[job_id].fence)
+        self.claim("mail", held, "ada", None)
 
     @rule(body=new_jobs)
     def enqueue(self, body):
