@@ -14,7 +14,11 @@ app = App(name="rexecutor", help="Durable background and scheduled jobs over HTT
 
 @app.command
 def serve(
-    *, migrate: Annotated[bool | None, Parameter(help="Bring the schema to head first (REXECUTOR_MIGRATE).")] = None
+    *,
+    migrate: Annotated[bool | None, Parameter(help="Bring the schema to head first (REXECUTOR_MIGRATE).")] = None,
+    strict_settings: Annotated[
+        bool, Parameter(help="Refuse to start with an unknown REXECUTOR_ variable.", negative=())
+    ] = False,
 ) -> int:
     """Run the service; settings come from REXECUTOR_* in the environment."""
     # Until the service listens to signals itself: what is told to leave while it starts has nothing to drain.
@@ -22,7 +26,7 @@ def serve(
         signal.signal(number, lambda *_: sys.exit(0))
     from .commands.serve import serve as run
 
-    return run(migrate=migrate)
+    return run(migrate=migrate, strict_settings=strict_settings)
 
 
 @app.command

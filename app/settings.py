@@ -1,5 +1,8 @@
 """Settings: ``REXECUTOR_*`` in the environment, each with its unit in the name, a default, a range and a sentence."""
 
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -8,12 +11,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from .observability.failpoints import parse_failpoints
 
 MIB = 1024 * 1024
+_PREFIX = "REXECUTOR_"
+# For each service called rexecutor or rexecutor-… every pod of its namespace gets these.
+_KUBERNETES_LINK = re.compile(
+    r"REXECUTOR_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 class Settings(BaseSettings):
     """What the service can be told."""
 
-    model_config = SettingsConfigDict(env_prefix="REXECUTOR_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
 
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")] = 8000
@@ -74,4 +83,20 @@ class Settings(BaseSettings):
     @classmethod
     def _ignore_kubernetes_link(cls, value: object) -> object:
         # Where a Kubernetes service is called rexecutor, every pod gets REXECUTOR_PORT=tcp://….
-        return 8000 if isinstance(value, str) and value.startswith("tcp://") else value
+        return 8000 if isinstance(value, str) and _KUBERNETES_URL.match(value) else value
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables that look like settings and are none, each with the setting that was probably meant."""
+    known = [name.upper() for name in Settings.model_fields]
+    unknown: dict[str, str | None] = {}
+    for variable, value in environment.items():
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper() != name and name not in known and not _is_kubernetes_link(variable, value):
+            nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+            unknown[variable] = _PREFIX + nearest[0] if nearest else None
+    return unknown
+
+
+def _is_kubernetes_link(name: str, value: str) -> bool:
+    return bool(_KUBERNETES_LINK.fullmatch(name) or (name.endswith("_PORT") and _KUBERNETES_URL.match(value)))

@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
 _PAGE_WITH_SCRIPTS = _POLICY + "script-src 'self'; connect-src 'self'; img-src 'self' data:; font-src data:"
@@ -29,6 +30,13 @@ def policy_with_scripts(*styles: str) -> str:
 
 class StaticPageFiles(StaticFiles):
     """The files of pages."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a file; a socket finds nothing here."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            await super().__call__(scope, receive, send)
 
     def file_response(self, full_path: str | os.PathLike[str], *arguments: Any, **members: Any) -> Response:
         """Return a file, or that it is still the same."""

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..observability.logging import get_logger
 from .problem_responses import problem_response
+from .request_errors import PathNotFound
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
@@ -56,6 +57,10 @@ class RequestContext:
             elif kind == "websocket.accept":
                 has_begun = True
                 message["headers"] = [*message.get("headers", ()), header]
+            elif kind == "websocket.close" and not has_begun:
+                # No route was found. The server below would answer a bare 403.
+                await problem_response(PathNotFound(), request_id)(scope, receive, send_with_id)
+                return
             await send(message)
 
         scope["request_id"] = request_id
@@ -68,7 +73,7 @@ class RequestContext:
             return
         except Exception as error:
             log.exception("request.failed", request_id=request_id, method=scope.get("method"), path=scope["path"])
-            if scope["type"] != "http" or has_begun:
+            if has_begun:
                 raise
             await problem_response(error, request_id)(scope, receive, send_with_id)
 

@@ -19,7 +19,7 @@ from ..backend.extensions import Service
 from ..domain.limits import MAX_FRAME_BYTES
 from ..main import app_for, migrate_database, open_service
 from ..observability.logging import configure_logging, get_logger
-from ..settings import Settings
+from ..settings import Settings, unknown_variables
 from ..store.database import UnusableUrl, describe_url
 from ..store.dialects.base import DatabaseUnusable
 from .request_protocol import REFUSED_CONNECTIONS, Bounds, bounded_protocol
@@ -40,14 +40,19 @@ class _Refused(Exception):
     """The command cannot run; the message is for people."""
 
 
-def serve(*, migrate: bool | None = None) -> int:
+def serve(*, migrate: bool | None = None, strict_settings: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
 
     def run() -> None:
         settings = _settings()
+        unknown = unknown_variables(os.environ)
+        if unknown and strict_settings:
+            raise _Refused("settings: " + "; ".join(_complaint(*each) for each in sorted(unknown.items())))
         if migrate is not None:
             settings = settings.model_copy(update={"migrate": migrate})
         _configure_logging(settings)
+        for name, nearest in sorted(unknown.items()):
+            get_logger().warning("setting.unknown", variable=name, nearest=nearest)
         with _listen(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listening))
 
@@ -208,6 +213,10 @@ def _settings() -> Settings:
     except SettingsError as error:
         name = str(error).split('"')[1].upper()
         raise _Refused(f'settings: REXECUTOR_{name}: must be JSON, as in ["https://jobs.example.org"]') from None
+
+
+def _complaint(variable: str, nearest: str | None) -> str:
+    return f"{variable} is unknown" + (f", perhaps {nearest} is meant" if nearest else "")
 
 
 def _configure_logging(settings: Settings) -> None:
