@@ -20,7 +20,7 @@ _SECURITY: Headers = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_SECURITY_OF_DATA: Headers = (
+SECURITY_OF_DATA: Headers = (
     *_SECURITY,
     (_POLICY, b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
@@ -82,7 +82,7 @@ def _security(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     for name, _ in headers:
         if name == _POLICY:
             return _SECURITY
-    return _SECURITY_OF_DATA
+    return SECURITY_OF_DATA
 
 
 def _without_body(send: Send) -> Send:

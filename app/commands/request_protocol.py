@@ -5,17 +5,15 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import cast
 
-import msgspec
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
-from uuid_utils import uuid7
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ..api.problem_responses import problem_response
-from ..api.problems import MEDIA_TYPE
 from ..api.request_context import RequestContext
 from ..domain.errors import NotReady
+from .refusal import refusal
 from .stall_guard import LEAST_PROGRESS_BYTES, StallGuard
 
 REFUSED_CONNECTIONS = 64
@@ -204,22 +202,9 @@ def bounded_protocol(bounds: Bounds) -> type[RequestProtocol]:
 
 
 def _refusal(status: HTTPStatus) -> bytes:
-    request_id = str(uuid7())
-    body = msgspec.json.encode(
-        {
-            "type": "about:blank",
-            "title": status.phrase,
-            "status": status.value,
-            "instance": f"urn:uuid:{request_id}",
-        }
-    )
-    return b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n%b" % (
-        STATUS_LINE[status.value],
-        MEDIA_TYPE.encode(),
-        len(body),
-        request_id.encode(),
-        body,
-    )
+    headers, body = refusal(status)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return b"%b%b\r\n%b" % (STATUS_LINE[status.value], lines.encode(), body)
 
 
 async def _answer_refused(scope: Scope, receive: Receive, send: Send) -> None:

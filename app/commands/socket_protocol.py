@@ -5,18 +5,26 @@ ASGI shows no pongs, and uvicorn answers invalid UTF-8 by itself; the contract n
 
 from asyncio.transports import BaseTransport
 from collections.abc import Callable
+from http import HTTPStatus
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
 from websockets.frames import Frame
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 
 from ..api.stream import FRAMES
+from .refusal import refusal
 from .stall_guard import StallGuard
 
 
 def _nobody_listens() -> None:
     pass
+
+
+def _reject(status: int, text: str) -> Response:  # noqa: ARG001
+    headers, body = refusal(HTTPStatus(status))
+    return Response(status, HTTPStatus(status).phrase, Headers(headers), body)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -32,6 +40,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Begin to watch whether the client reads."""
         super().connection_made(transport)
         self._stall_guard = StallGuard(self.transport)
+        # The library would answer a broken handshake with a text that repeats what was sent.
+        self.conn.reject = _reject  # type: ignore[method-assign]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""

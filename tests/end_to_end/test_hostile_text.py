@@ -1,6 +1,8 @@
 """Text of clients' over real sockets: in logs it breaks no line and commands no terminal; refusals are whole."""
 
 import json
+import re
+import socket
 from urllib.parse import quote
 
 import httpx2
@@ -11,6 +13,7 @@ from websockets.sync.client import connect
 from tests.end_to_end.server import Server, wait_until
 
 NAME = 'a\n{"event":"forged"}\r\x1b[31m\x85\u2028\u202ered\U0001f600 "\'=\\'
+COLOURS = "\x1b[31mred\x9b0m"
 UNPRINTABLE = {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160), 0x2028, 0x2029, 0x202E)}
 
 
@@ -20,17 +23,18 @@ def lines_of(server: Server) -> list[str]:
 
 def meet_hostile_clients(server: Server) -> None:
     address = server.url.replace("http", "ws", 1) + "/v1/executors"
-    with connect(f"{address}/mail/subscribe?worker={quote(NAME)}", proxy=None) as socket:
-        assert json.loads(socket.recv())["type"] == "hello"
+    with connect(f"{address}/mail/subscribe?worker={quote(NAME)}", proxy=None) as peer:
+        assert json.loads(peer.recv())["type"] == "hello"
     with pytest.raises(InvalidStatus):
         connect(f"{address}/{quote(NAME)}/subscribe", proxy=None)
-    # A lone surrogate, as bytes that are no UTF-8.
-    with connect(f"{address}/mail/subscribe?worker=%ED%A0%80%FF", proxy=None) as socket:
-        assert json.loads(socket.recv())["type"] == "hello"
+    # Nothing that a renderer would quote by itself; and a lone surrogate, as bytes that are no UTF-8.
+    for name in (quote(COLOURS), "%ED%A0%80%FF"):
+        with connect(f"{address}/mail/subscribe?worker={name}", proxy=None) as peer:
+            assert json.loads(peer.recv())["type"] == "hello"
     with httpx2.Client(base_url=server.url, trust_env=False) as http:
         assert http.get("/" + quote(NAME)).status_code == 404
         assert http.post("/v1/jobs", json={"executor": NAME}).status_code == 422
-    wait_until(lambda: server.log.read_text(encoding="utf-8").count("worker.disconnected") == 2)
+    wait_until(lambda: server.log.read_text(encoding="utf-8").count("worker.disconnected") == 3)
 
 
 def test_json_log_keeps_one_event_a_line_whatever_a_worker_is_called(tmp_path):
@@ -39,9 +43,9 @@ def test_json_log_keeps_one_event_a_line_whatever_a_worker_is_called(tmp_path):
         meet_hostile_clients(server)
         events = [json.loads(line) for line in lines_of(server)]
     connected = [event for event in events if event["event"] == "worker.connected"]
-    assert [event["worker"] for event in connected] == [NAME, "\ufffd" * 4]
+    assert [event["worker"] for event in connected] == [NAME, COLOURS, "\ufffd" * 4]
     assert "forged" not in [event["event"] for event in events]
-    assert len({event["request_id"] for event in connected}) == 2
+    assert len({event["request_id"] for event in connected}) == 3
     assert not UNPRINTABLE & set(server.log.read_text())
 
 
@@ -54,7 +58,7 @@ def test_console_log_keeps_one_event_a_line_and_commands_no_terminal(tmp_path):
         assert server.stop() == 0
     lines = lines_of(server)
     assert all(line.startswith("20") and "] " in line for line in lines), lines
-    assert sum("worker.connected" in line for line in lines) == 2
+    assert sum("worker.connected" in line for line in lines) == 3
     assert not UNPRINTABLE & set("".join(lines))
 
 
@@ -86,19 +90,41 @@ def test_refused_upgrade_is_a_secured_problem_with_the_requests_id(server, path,
     assert response.headers["cache-control"] == "no-store"
 
 
+BROKEN_HANDSHAKE = (
+    b"GET /v1/executors/mail/subscribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: s3cret\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"\x1b[31ms3cret\r\n\r\n", b"GET / HTTP/1.1\r\ns3cret\x00: b\r\n\r\n", BROKEN_HANDSHAKE],
+    ids=["no HTTP", "bad header", "bad handshake"],
+)
+def test_what_is_no_request_is_answered_with_an_id_too(server, request_bytes):
+    with socket.create_connection(("127.0.0.1", int(server.settings["port"])), timeout=15) as raw:
+        raw.sendall(request_bytes)
+        head, _, body = raw.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    (request_id,) = re.findall(rb"(?i)x-request-id: ([0-9a-f-]{36})", head)
+    assert json.loads(body)["instance"] == f"urn:uuid:{request_id.decode()}"
+    assert b"nosniff" in head
+    assert b"s3cret" not in body
+
+
 def test_page_of_our_own_may_open_a_socket_and_learns_the_requests_id(server):
     url = server.url.replace("http", "ws", 1) + "/v1/executors/mail/subscribe"
-    with connect(url, proxy=None, origin=server.url) as socket:
-        assert socket.response is not None
-        assert socket.response.headers["x-request-id"]
+    with connect(url, proxy=None, origin=server.url) as peer:
+        assert peer.response is not None
+        assert peer.response.headers["x-request-id"]
 
 
 def test_frames_are_not_compressed_though_the_client_offers_it(server):
     url = server.url.replace("http", "ws", 1) + "/v1/executors/mail/subscribe"
-    with connect(url, proxy=None, compression="deflate") as socket:
-        assert socket.request is not None
-        assert socket.response is not None
-        assert "permessage-deflate" in socket.request.headers["sec-websocket-extensions"]
-        assert "sec-websocket-extensions" not in socket.response.headers
-        assert socket.protocol.extensions == []
-        assert json.loads(socket.recv())["type"] == "hello"
+    with connect(url, proxy=None, compression="deflate") as peer:
+        assert peer.request is not None
+        assert peer.response is not None
+        assert "permessage-deflate" in peer.request.headers["sec-websocket-extensions"]
+        assert "sec-websocket-extensions" not in peer.response.headers
+        assert peer.protocol.extensions == []
+        assert json.loads(peer.recv())["type"] == "hello"
