@@ -52,27 +52,16 @@ _EXAMPLE_ERRORS: dict[str, Exception] = {
 _DESCRIPTION = """\
 Durable background jobs as a service: enqueue over HTTP, work over WebSocket.
 
-Errors are problems (RFC 9457), `application/problem+json`; their `type` leads to a page that explains them. Every answer
-bears `X-Request-Id`. Times are RFC 3339; durations are ISO 8601 (`"PT2M"`) or a number of seconds. Clients ignore members
-that they don't know.
+Errors are problems (RFC 9457), `application/problem+json`; their `type` leads to a page that explains them. Every
+answer bears `X-Request-Id`. Times are RFC 3339; durations are ISO 8601 (`"PT2M"`) or a number of seconds. Clients
+ignore members that they don't know.
 
 ## The stream
 
-Workers get jobs over a WebSocket at `/v1/executors/{executor}/subscribe`, subprotocol `rexecutor.v1`, text frames of JSON:
-one message or a list of messages; [asyncapi.json](asyncapi) describes them all. Parameters: `worker` (a name for people), `prefetch` (0 to 10,000: that many jobs at a
-time, each settled one making room for the next), `batch=true` (the server may send lists).
-
-| from | message | meaning |
-| --- | --- | --- |
-| server | `hello` | first: session, lease in seconds, limits |
-| client | `{"type":"request","n":10}` | up to ten jobs more, please |
-| server | `{"type":"job","job":{…}}` | a job, executing, with its `fence` |
-| client | `{"type":"complete","id":42,"fence":2,"ref":"a"}` | likewise `retry`, `discard`, `cancel`, `snooze`, `release`, with the members of the operations below |
-| server | `{"type":"result","ref":"a","id":42,"ok":true,"status":"complete","duplicate":false}` | durable; or `"ok":false` with a `problem` |
-| server | `{"type":"revoke","id":42,"fence":2,"reason":"cancelled"}` | the job is no longer yours: stop |
-| client | `{"type":"stop"}` | no more jobs until the next `request` |
-| client | `{"type":"heartbeat"}` | I live; so does any other message say |
-"""  # noqa: E501
+Workers get jobs over a WebSocket at `/v1/executors/{executor}/subscribe`, subprotocol `rexecutor.v1`: they say how many
+they want, acknowledge each one, and are told when one is no longer theirs. The messages are described at
+[/asyncapi](asyncapi).
+"""
 _TAGS = [
     {"name": "jobs", "description": "Bring jobs, look at them, change them."},
     {
