@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check fuzz format bench openapi lock clean
+.PHONY: help install run demo test check fuzz format bench chaos openapi lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -47,6 +47,10 @@ format: install ## Format the code and mend what the linter can
 
 bench: install ## Measure the speed
 	$(BIN)/python -m benchmarks
+
+chaos: install ## Make faults for half an hour, and judge what came of them
+	$(BIN)/pytest -m chaos
+	$(BIN)/python -m tests.chaos --write
 
 openapi: install ## Write openapi/openapi.json and asyncapi.json anew
 	$(BIN)/rexecutor openapi

@@ -117,6 +117,9 @@ class Facts:
     def may_have_ended_before(self, job_id: int, fence: int, at: int) -> bool:
         return any(asked.at <= at for asked in self.may_end(job_id, fence))
 
+    def was_delivered(self, job_id: int, fence: int) -> bool:
+        return any(each.fence == fence for each in self.deliveries[job_id])
+
     def held_until(self, delivery: Delivered, before: int) -> int:
         """Return how long, at the least, a job was leased, by what its holder knew before a time."""
         opened = self.opened[delivery.connection]

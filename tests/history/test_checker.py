@@ -193,6 +193,12 @@ def test_an_outcome_accepted_after_the_job_was_handed_on_is_told():
 
 def test_a_duplicate_of_nothing_is_told():
     assert told(Rule.ONE_OUTCOME, DONE_ONCE, ack(1, 1, 400, "retry", DUPLICATE), stored(1))
+    assert told(Rule.ONE_OUTCOME, DONE_ONCE, ack(1, 1, 400, "release", DUPLICATE), stored(1))
+
+
+def test_the_release_of_a_job_that_never_arrived_may_be_a_duplicate():
+    """The service gives it back by itself when it could not send it, perhaps after a resume has told of it."""
+    assert nothing_told(enqueue(1), ack(1, 1, 200, "release", DUPLICATE), stored(1, "cancelled"))
 
 
 def test_a_job_before_its_time_is_told():

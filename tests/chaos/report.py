@@ -1,0 +1,78 @@
+"""The table of a run, for the terminal and for docs/proof.md."""
+
+import os
+import platform
+import sqlite3
+import subprocess
+from collections.abc import Sequence
+
+from tests.chaos.rig import Verdict
+from tests.end_to_end.server import ROOT
+from tests.history.checker import Rule
+
+PROOF = ROOT / "docs" / "proof.md"
+_HEAD = ("phase", "what was done", "seconds", "jobs", "deliveries", "resumed", "calls", "outcome unknown", "violations")
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Return the verdicts as a table in Markdown."""
+    rows: list[tuple[object, ...]] = [_HEAD, ("---", "---", *["---:"] * 7)]
+    rows += [_row(verdict) for verdict in verdicts]
+    total = [sum(row) for row in zip(*(_row(verdict)[2:] for verdict in verdicts), strict=True)]
+    rows.append(("all", "", *total))
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def _row(verdict: Verdict) -> tuple[str, str, int, int, int, int, int, int, int]:
+    return (
+        verdict.phase,
+        verdict.did,
+        verdict.seconds,
+        verdict.enqueued,
+        verdict.deliveries,
+        verdict.resumed,
+        verdict.calls,
+        verdict.unknown,
+        len(verdict.violations),
+    )
+
+
+def proof(verdicts: Sequence[Verdict], seed: int) -> str:
+    """Return the page that keeps a run."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, check=True, encoding="utf-8"
+    ).stdout.strip()
+    machine = (
+        f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()},"
+        f" SQLite {sqlite3.sqlite_version}"
+    )
+    figures = [f"- {verdict.phase}: {figure}" for verdict in verdicts for figure in verdict.figures]
+    violations = [f"- {verdict.phase}: {each}" for verdict in verdicts for each in verdict.violations]
+    return "\n".join(
+        [
+            "# Proof under faults",
+            "",
+            "`make chaos` wrote this page. Workers over WebSocket (with and without prefetch, in batches or not,",
+            "dropping connections and resuming), workers over REST, producers and operators write down each call,",
+            "outcome and delivery while faults are made; then the history checker in `tests/history` judges all of it",
+            "and a final dump of the jobs. Its rules, each tested with a seeded violation:",
+            "",
+            *(f"- {rule}" for rule in Rule),
+            "",
+            "Errors in the server's log count as violations too.",
+            "",
+            f"Commit `{commit}`; {machine}; leases of 1 s; seed {seed}. “Outcome unknown”: no answer, a 5xx, or a lost",
+            "connection.",
+            "",
+            table(verdicts),
+            "",
+            "## Measured",
+            "",
+            *(figures or ["Nothing."]),
+            "",
+            "## Violations",
+            "",
+            *(violations or ["None."]),
+            "",
+        ]
+    )

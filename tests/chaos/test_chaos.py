@@ -1,0 +1,14 @@
+"""The short form of `make chaos`: a little of everything, judged as the long one is."""
+
+import pytest
+
+from tests.chaos.phases import short
+
+
+@pytest.mark.timeout(240)
+async def test_no_promise_is_broken_under_faults(tmp_path):
+    verdict = await short(tmp_path, 1, seed=1)
+    assert verdict.violations == []
+    assert verdict.enqueued > 10
+    assert verdict.deliveries > 10
+    assert verdict.unknown > 0

@@ -1,0 +1,46 @@
+"""A process of stream workers, to be killed, paused or ended by SIGTERM: `python -m tests.history.worker_process`."""
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+from random import Random
+
+from tests.history.lines import Recorder
+from tests.history.stream_worker import StreamWorker, Style
+
+
+async def work(url: str, history: Path, executors: list[str], seed: int, longest_life_seconds: float) -> None:
+    """Serve each executor with workers of two styles until SIGTERM."""
+    recorder, dice = Recorder(history), Random(seed)
+    workers = []
+    for executor in executors:
+        for prefetches in (True, False):
+            style = Style(dice.choice([1, 4, 20]), prefetches, dice.random() < 0.5, longest_life_seconds)
+            workers.append(StreamWorker(url, executor, style, recorder, dice))
+
+    def leave() -> None:
+        for worker in workers:
+            worker.leave()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
+    print("working", flush=True)
+    async with asyncio.TaskGroup() as tasks:
+        for worker in workers:
+            tasks.create_task(worker.run())
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("history", type=Path)
+    parser.add_argument("--executors", nargs="+", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longest-life-seconds", type=float, default=5.0)
+    given = parser.parse_args()
+    asyncio.run(work(given.url, given.history, given.executors, given.seed, given.longest_life_seconds))
+
+
+if __name__ == "__main__":
+    main()
