@@ -53,6 +53,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         payload_bytes=settings.max_payload_bytes,
         grace_seconds=min(2.0, settings.lease_seconds / 3),
         failpoints=failpoints,
+        reserve_bytes=settings.reserve_bytes,
     )
 
     def committed(effects: Effects) -> None:

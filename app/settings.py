@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     database_url: Annotated[str, Field(description="Database, as a plain URL without a driver.")] = (
         "sqlite:///rexecutor.db"
     )
+    reserve_bytes: Annotated[
+        int,
+        Field(
+            ge=0, le=1_024 * MIB, description="Room kept free for what must go on when the disk is full; 0 for none."
+        ),
+    ] = 16 * MIB
     migrate: Annotated[bool, Field(description="Whether `serve` brings the schema to head first.")] = True
     lease_seconds: Annotated[
         float, Field(ge=0.5, le=3_600, description="How long a worker that gives no sign of life keeps its jobs.")

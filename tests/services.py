@@ -21,7 +21,7 @@ async def running_service(folder: Path, **settings: Any) -> AsyncIterator[Servic
 
 
 def new_settings(folder: Path, **settings: Any) -> Settings:
-    return Settings(database_url=f"sqlite:///{folder}/jobs.db", **settings)
+    return Settings(**{"database_url": f"sqlite:///{folder}/jobs.db", "reserve_bytes": 0, **settings})
 
 
 @asynccontextmanager

@@ -17,7 +17,14 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 20
 STOP_SECONDS = 20
 # Leases run by the settings of each test; the names of settings are those of the environment, in small letters.
-DEFAULTS = {"host": "127.0.0.1", "port": "0", "lease_seconds": "1", "drain_seconds": "1", "log_level": "DEBUG"}
+DEFAULTS = {
+    "host": "127.0.0.1",
+    "port": "0",
+    "lease_seconds": "1",
+    "drain_seconds": "1",
+    "log_level": "DEBUG",
+    "reserve_bytes": "0",
+}
 
 
 def environment(**settings: Any) -> dict[str, str]:

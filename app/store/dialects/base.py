@@ -36,6 +36,8 @@ class StoreRules(Struct, frozen=True, kw_only=True):
     """How long after its end a lease is let be: a renewal may be on its way."""
     failpoints: Failpoints | None = None
     """Where a test lets the process end."""
+    reserve_bytes: int = 0
+    """Kept free beside the database for what must go on when the disk is full."""
 
 
 class Dialect(Protocol):

@@ -90,6 +90,9 @@ def _update(transaction: SqliteTransaction, call: Update) -> Job | BackendError:
     if changed:
         write_states(transaction, [state])
         _write_payload(transaction, call)
+        transaction.added_bytes += sum(
+            2 * len(text.text) for text in (call.changes.data, call.changes.metadata) if text
+        )
         collect_effects(transaction, state, before)
     row = transaction.connection.execute(SELECT_JOB, (call.job_id,)).fetchone()
     return job_of(row, select_errors(transaction.connection, call.job_id), row[-1])

@@ -40,6 +40,7 @@ from .leases import (
     rescue_jobs,
     resume_sessions,
 )
+from .reserve import Reserve
 from .transaction import SqliteTransaction, database_now
 from .writer import SqliteWriter
 
@@ -72,13 +73,15 @@ class SqliteDialect:
         """Open the writer and the readers. Raises DatabaseUnusable."""
         self._commit = GroupCommit()
         try:
-            self._writer = SqliteWriter(open_writer(self._path), self._commit, self._rules, self._committed)
+            connection = open_writer(self._path)
+            reserve = Reserve(self._path, connection, self._rules.reserve_bytes)
+            self._writer = SqliteWriter(connection, reserve, self._commit, self._rules, self._committed)
         except sqlite3.Error as error:
             raise DatabaseUnusable(f"cannot use {self._path}: {error}") from error
         self._lookups = _open_readers(self._path)
         self._searches = _open_readers(self._path)
         # Without a schema the service starts all the same, and /readyz says what is missing.
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.OperationalError, InsufficientStorage):
             await self._commit.submit(disconnect_all, [None])
 
     async def stop(self) -> None:

@@ -61,6 +61,8 @@ ORDER BY priority LIMIT 1
 """
 _EXECUTORS = "SELECT executor FROM executor_counts WHERE status = :status AND count > 0"
 _EVER = 2**62
+_ROW_BYTES = 512
+"""What a row and its indexes take at least; texts are stored twice, as they came and canonical."""
 
 
 def insert_jobs(transaction: SqliteTransaction, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
@@ -87,6 +89,7 @@ def insert_jobs(transaction: SqliteTransaction, jobs: Sequence[EnqueuableJob]) -
                 continue
         job_id = take_id()
         rows.append(_row(job_id, job, at, now))
+        transaction.added_bytes += _ROW_BYTES + 2 * (len(job.data.text) + len(job.metadata.text))
         results.append(Enqueued(job_id, EnqueueOutcome.INSERTED))
         transaction.effects.add_ready(job.executor, at)
         transaction.counts[job.executor, JobStatus.SCHEDULED] += 1

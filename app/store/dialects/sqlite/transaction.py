@@ -27,7 +27,7 @@ def database_now() -> Instant:
 class SqliteTransaction:
     """Given to every function that writes; lives in the writer's thread."""
 
-    __slots__ = ("connection", "counts", "effects", "now", "rules", "sequence")
+    __slots__ = ("added_bytes", "connection", "counts", "effects", "now", "rules", "sequence")
 
     def __init__(self, connection: sqlite3.Connection, sequence: "JobIdSequence", rules: StoreRules) -> None:
         """Begin to collect; the caller has begun the transaction."""
@@ -36,6 +36,8 @@ class SqliteTransaction:
         self.sequence = sequence
         self.now = database_now()
         self.effects = Effects()
+        self.added_bytes = 0
+        """About how much larger the database becomes."""
         self.counts: defaultdict[tuple[str, JobStatus], int] = defaultdict(int)
 
     @property

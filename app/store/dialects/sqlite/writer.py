@@ -6,11 +6,18 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any, TypeAlias
 
+from ....domain.errors import InsufficientStorage
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit, Member, resolve
 from ..base import StoreRules
+from .administration import update_jobs
 from .insert import insert_jobs
+from .reserve import Reserve
 from .transaction import JobIdSequence, SqliteTransaction
+
+_TRIES = 4
+_ADDITIONS = frozenset({insert_jobs, update_jobs})
+"""What makes the database larger."""
 
 SqliteMember: TypeAlias = Member[SqliteTransaction]
 
@@ -21,12 +28,14 @@ class SqliteWriter:
     def __init__(
         self,
         connection: sqlite3.Connection,
+        reserve: Reserve,
         commit: GroupCommit[SqliteTransaction],
         rules: StoreRules,
         committed: EffectsListener,
     ) -> None:
         """Write what ``commit`` collects; ``committed`` is called on the event loop after each commit."""
         self._connection = connection
+        self._reserve = reserve
         self._commit = commit
         self._rules = rules
         self._sequence = JobIdSequence(connection)
@@ -39,6 +48,7 @@ class SqliteWriter:
         """Write what was submitted before the close, then close the connection, which checkpoints the file."""
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
+        self._reserve.close()
 
     def _run(self) -> None:
         while (batch := self._commit.take()) is not None:
@@ -52,18 +62,36 @@ class SqliteWriter:
     def _write_batch(self, batch: list[SqliteMember]) -> SqliteTransaction | None:
         """Write all members in one transaction; return it if it was committed."""
         try:
-            return self._in_transaction(batch, _run_together)
-        except Exception as error:  # noqa: BLE001 - each member gets its error
-            if len(batch) == 1:
-                batch[0].error = error
-                return None
-        # A savepoint for each member costs a fifth of the speed, so they come only after a failure.
-        try:
-            return self._in_transaction(batch, _run_apart)
-        except Exception as error:  # noqa: BLE001 - each member gets its error
-            for member in batch:
-                member.error = error
+            batch = self._admitted(batch)
+            return self._write_admitted(batch)
+        except Exception as error:  # noqa: BLE001 - each member gets its error, and the thread lives on
+            _fail(batch, error)
             return None
+
+    def _write_admitted(self, batch: list[SqliteMember]) -> SqliteTransaction | None:
+        run = _run_together
+        tries = 0
+        while batch:
+            tries += 1
+            try:
+                return self._in_transaction(batch, run)
+            except Exception as error:
+                if tries < _TRIES and self._reserve.spend(error):
+                    batch = self._admitted(batch)
+                elif self._reserve.is_full(error):
+                    raise InsufficientStorage("the disk is full") from error
+                elif len(batch) == 1 or run is _run_apart:
+                    raise
+            # A savepoint for each member costs a fifth of the speed, so they come only after a failure.
+            run = _run_apart
+        return None
+
+    def _admitted(self, batch: list[SqliteMember]) -> list[SqliteMember]:
+        """Refuse what would add to a full disk; return the others."""
+        if self._reserve.admits_additions():
+            return batch
+        _fail([member for member in batch if member.run in _ADDITIONS], InsufficientStorage("the disk is full"))
+        return [member for member in batch if member.run not in _ADDITIONS]
 
     def _in_transaction(
         self, batch: list[SqliteMember], run: Callable[[SqliteTransaction, list[SqliteMember]], None]
@@ -74,6 +102,8 @@ class SqliteWriter:
             transaction = SqliteTransaction(self._connection, self._sequence, self._rules)
             run(transaction, batch)
             transaction.finish()
+            if transaction.added_bytes:
+                self._reserve.cover(transaction.added_bytes)
             self._pass_failpoints("before_commit", batch)
             self._connection.execute("COMMIT")
         except BaseException:
@@ -89,6 +119,11 @@ class SqliteWriter:
         # A function that had nothing to do passes no point.
         for name in {member.run.__name__ for member in batch if any(member.results or ())}:
             self._rules.failpoints.passed(f"{name}.{moment}")
+
+
+def _fail(members: list[SqliteMember], error: Exception) -> None:
+    for member in members:
+        member.error = error
 
 
 def _run_together(transaction: SqliteTransaction, batch: list[SqliteMember]) -> None:
@@ -115,11 +150,16 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
         ready = dict(effects.ready)
         lists: tuple[list[Any], ...] = effects.settled, effects.leases, effects.resumed
         lengths = [len(each) for each in lists]
+        # What an earlier try said, which was rolled back.
+        member.error = None
         connection.execute("SAVEPOINT member")
         try:
             member.results = member.run(transaction, list(member.items))
             transaction.write_counts()
-        except Exception as error:  # noqa: BLE001 - each member gets its error
+        except Exception as error:
+            if not connection.in_transaction:
+                # A full disk or a failing one: SQLite has rolled everything back.
+                raise
             member.error = error
             transaction.counts.clear()
             effects.ready = ready
