@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -78,6 +79,7 @@ class WorkerProcess:
         """End it: with SIGTERM it finishes what it has."""
         if kindly:
             self._process.terminate()
+            self._process.send_signal(signal.SIGCONT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_WORKER_SECONDS)
         self._process.kill()

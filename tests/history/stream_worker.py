@@ -161,7 +161,7 @@ class StreamWorker:
         await socket.close()
 
     def _drop(self, socket: ClientConnection) -> None:
-        """Cut the connection; half the time with the memory of its session, as a crash would."""
+        """Cut the connection; sometimes forget the session too, as a crash would."""
         if self._dice.random() < 0.3:
             self._token = self._session = None
             for task in self._work.values():
