@@ -65,6 +65,14 @@ def settings() -> int:
     return show()
 
 
+@app.command
+def metrics() -> int:
+    """Show all metrics with their labels and meanings, as a Markdown table."""
+    from .commands.metrics import show
+
+    return show()
+
+
 def main() -> None:
     """Run the command that the arguments name."""
     app()

@@ -17,6 +17,7 @@ from .maintenance.rescuer import Rescuer
 from .observability.failpoints import FailingSends, Failpoints, parse_failpoints
 from .observability.logging import get_logger
 from .observability.loops import GuardedLoop
+from .observability.meter import Meter
 from .settings import Settings
 from .store import migrations
 from .store.database import open_dialect
@@ -30,21 +31,22 @@ _FALLBACK_SECONDS = 30.0
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the service as an ASGI application; its lifespan opens and closes the database."""
     settings = settings or Settings()
+    meter = Meter()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings) as service:
+        async with open_service(settings, meter) as service:
             app.state.service = service
             try:
                 yield
             finally:
                 app.state.service = None
 
-    return _build_api(settings, lifespan)
+    return _build_api(settings, meter, lifespan)
 
 
 @asynccontextmanager
-async def open_service(settings: Settings) -> AsyncIterator[Service]:
+async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Service]:
     """Open the database, bring its schema to head unless told not to, and run the loops; close all at the end."""
     failpoints = _failpoints(settings)
     rules = StoreRules(
@@ -57,6 +59,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     )
 
     def committed(effects: Effects) -> None:
+        meter.committed(effects.tally)
         registry.committed(effects)
 
     dialect = open_dialect(settings.database_url, rules, committed)
@@ -64,6 +67,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         registry = Registry(
             dialect,
             tasks,
+            meter=meter,
             lease_seconds=settings.lease_seconds,
             fallback_seconds=_FALLBACK_SECONDS,
             failpoints=failpoints,
@@ -73,7 +77,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             await asyncio.to_thread(migrations.upgrade, settings.database_url)
         await dialect.start()
         try:
-            service = SqlBackend(dialect, registry, lease_seconds=settings.lease_seconds, schema_head=migrations.head())
+            service = SqlBackend(
+                dialect,
+                registry,
+                meter,
+                lease_seconds=settings.lease_seconds,
+                schema_head=migrations.head(),
+            )
             rescuer = Rescuer(service, lease_seconds=settings.lease_seconds)
             service.loops.append(lambda: _dead(rescuer.loop))
             rescue_task = tasks.create_task(rescuer.loop.run())
@@ -95,15 +105,16 @@ def migrate_database(url: str, revision: str) -> None:
     migrations.upgrade(url, revision)
 
 
-def app_for(service: Service, settings: Settings) -> FastAPI:
+def app_for(service: Service, settings: Settings, meter: Meter) -> FastAPI:
     """Return the application over a service that somebody else opened and will close."""
-    app = _build_api(settings, None)
+    app = _build_api(settings, meter, None)
     app.state.service = service
     return app
 
 
-def _build_api(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
+def _build_api(settings: Settings, meter: Meter, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
     app = build_api(
+        meter=meter,
         limits=_limits(settings),
         lease_seconds=settings.lease_seconds,
         allowed_origins=settings.allowed_origins,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from app.backend.extensions import Service
 from app.main import open_service
+from app.observability.meter import Meter
 from app.settings import Settings
 
 Value = TypeVar("Value")
@@ -16,7 +17,7 @@ Value = TypeVar("Value")
 @asynccontextmanager
 async def running_service(folder: Path, **settings: Any) -> AsyncIterator[Service]:
     """A service on ``jobs.db`` in a folder."""
-    async with in_a_task_of_its_own(open_service(new_settings(folder, **settings))) as service:
+    async with in_a_task_of_its_own(open_service(new_settings(folder, **settings), Meter())) as service:
         yield service
 
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import Lifespan
 
 from ..domain.limits import Limits
+from ..observability.meter import Meter
 from ..version import __version__
-from . import acknowledgements, docs, executors, health, info, jobs, problem_responses, stream
+from . import acknowledgements, docs, executors, health, info, jobs, metrics, problem_responses, stream
 from .problem_responses import install_problem_handlers
 from .request_context import RequestContext
 
@@ -19,13 +20,19 @@ _ROUTERS: tuple[APIRouter, ...] = (
     stream.router,
     info.router,
     health.router,
+    metrics.router,
     problem_responses.router,
     docs.router,
 )
 
 
 def build_api(
-    *, limits: Limits, lease_seconds: float, allowed_origins: Collection[str], lifespan: Lifespan[FastAPI] | None
+    *,
+    meter: Meter,
+    limits: Limits,
+    lease_seconds: float,
+    allowed_origins: Collection[str],
+    lifespan: Lifespan[FastAPI] | None,
 ) -> FastAPI:
     """Return the application; its lifespan sets ``app.state.service``, and until then it answers ``not-ready``."""
     app = FastAPI(
@@ -46,6 +53,6 @@ def build_api(
         # Taken over instead of included: an included router matches each request twice.
         app.router.routes.extend(router.routes)
     app.mount("/static", docs.assets, name="static")
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, meter=meter)
     install_problem_handlers(app)
     return app

@@ -22,7 +22,8 @@ async def get_liveness(_request: Request) -> Response:
 async def get_readiness(request: Request) -> Response:
     """Tell whether the server can do its work.
 
-    503 names what is wrong: the database, its schema, or a background loop that has stopped.
+    503 names what is wrong: the database, its schema, a background loop that has stopped, or that the server is
+    draining.
     """
     try:
         health = await service_of(request).health()
@@ -41,4 +42,6 @@ def _complaints(health: Health) -> list[str]:
         complaints.append("The database's schema is not this version's: run rexecutor migrate.")
     if health.dead_loops:
         complaints.append(f"Loops that have stopped: {', '.join(health.dead_loops)}.")
+    if health.draining:
+        complaints.append("The server is draining: it hands out no more jobs.")
     return complaints

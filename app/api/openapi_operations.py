@@ -286,6 +286,16 @@ OPERATIONS: dict[str, Operation] = {
     "get_readiness": Operation(
         answers={200: Answer("The server is ready.", "Status", {"status": "ok"})}, problems=("not-ready",)
     ),
+    "get_metrics": Operation(
+        answers={
+            200: Answer(
+                "The metrics.",
+                example='rexecutor_jobs{executor="send_email",status="scheduled"} 3.0\n',
+                media_type="text/plain",
+            )
+        },
+        problems=("not-ready",),
+    ),
     "get_problem": Operation(
         parameters=("slug",),
         answers={200: Answer("The page.", media_type="text/html")},

@@ -1,5 +1,6 @@
-"""What surrounds every request: its id, security headers, HEAD, and the last resort for what nobody foresaw."""
+"""What surrounds every request: its id, metrics, security headers, HEAD, the last resort for what nobody foresaw."""
 
+import time
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -8,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..observability.logging import get_logger
+from ..observability.meter import OTHER, Meter
 from .problem_responses import problem_response
 from .request_errors import PathNotFound
 
@@ -26,6 +28,7 @@ SECURITY_OF_DATA: Headers = (
     (b"cache-control", b"no-store"),
 )
 """Of every answer that brings no policy of its own, which only pages and their files do."""
+_SWITCHING_PROTOCOLS = 101
 
 log = get_logger()
 
@@ -36,28 +39,32 @@ class RequestContext:
     Every answer bears security headers; what has no policy of its own may load nothing and be kept nowhere.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, meter: Meter) -> None:
         self._app = app
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        began = time.perf_counter_ns()
         request_id = str(uuid_utils.uuid7())
         header = (b"x-request-id", request_id.encode())
-        has_begun = False
+        status: int | None = None
+        routed = scope
 
         async def send_with_id(message: Message) -> None:
-            nonlocal has_begun
+            nonlocal status
             kind = message["type"]
             if kind in _ANSWERS:
-                has_begun = True
+                status = message["status"]
                 headers = message.get("headers", ())
                 message["headers"] = [*headers, header, *_security(headers)]
             elif kind == "websocket.accept":
-                has_begun = True
+                status = _SWITCHING_PROTOCOLS
                 message["headers"] = [*message.get("headers", ()), header]
-            elif kind == "websocket.close" and not has_begun:
+                self._meter.answered(_operation(scope), status, None)
+            elif kind == "websocket.close" and status is None:
                 # No route was found. The server below would answer a bare 403.
                 await problem_response(PathNotFound(), request_id)(scope, receive, send_with_id)
                 return
@@ -66,16 +73,29 @@ class RequestContext:
         scope["request_id"] = request_id
         try:
             if scope.get("method") == "HEAD":
-                await self._app({**scope, "method": "GET"}, receive, _without_body(send_with_id))
+                routed = {**scope, "method": "GET"}
+                await self._app(routed, receive, _without_body(send_with_id))
             else:
                 await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             return
         except Exception as error:
             log.exception("request.failed", request_id=request_id, method=scope.get("method"), path=scope["path"])
-            if has_begun:
+            if status is not None:
                 raise
             await problem_response(error, request_id)(scope, receive, send_with_id)
+        finally:
+            if status is not None and status != _SWITCHING_PROTOCOLS:
+                self._meter.answered(_operation(routed), status, (time.perf_counter_ns() - began) // 1_000)
+
+
+def _operation(scope: Scope) -> str:
+    """Return the name of the route that answered: never the path, which anybody can choose."""
+    route = scope.get("route")
+    if route is None:
+        return OTHER
+    name: str = getattr(route, "operation_id", None) or route.name
+    return name
 
 
 def _security(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

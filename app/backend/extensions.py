@@ -18,11 +18,12 @@ class Health(Struct, frozen=True, kw_only=True):
     database: bool
     schema_at_head: bool
     dead_loops: tuple[str, ...]
+    draining: bool = False
 
     @property
     def is_ready(self) -> bool:
         """Whether all is well."""
-        return self.database and self.schema_at_head and not self.dead_loops
+        return self.database and self.schema_at_head and not self.dead_loops and not self.draining
 
 
 class Extensions(Protocol):
@@ -76,7 +77,10 @@ class Extensions(Protocol):
         """
 
     async def health(self) -> Health:
-        """Ask the database, and look after the loops."""
+        """Ask the database, look after the loops, and tell of a drain."""
+
+    async def metrics(self) -> bytes:
+        """Return all metrics in Prometheus' text format; without those of the database when it does not answer."""
 
 
 class Service(Backend, Extensions, Protocol):

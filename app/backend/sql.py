@@ -22,11 +22,13 @@ from ..domain.job import (
 from ..domain.lifecycle import Acknowledgement, Operation
 from ..domain.pruning import PruneSpec
 from ..domain.query import Query
+from ..observability.meter import Meter
 from ..store import counts, health, prune, search
 from ..store.dialects.base import Dialect
 from .contract import Subscription
 from .extensions import Health, Service
 from .operation import Guarded
+from .scrape import Scrape
 
 Result = TypeVar("Result")
 
@@ -34,10 +36,13 @@ Result = TypeVar("Result")
 class SqlBackend:
     """Fits :class:`~app.backend.extensions.Service`. The SQL stands in the store, the waiting in delivery."""
 
-    def __init__(self, dialect: Dialect, registry: Registry, *, lease_seconds: float, schema_head: str) -> None:
+    def __init__(
+        self, dialect: Dialect, registry: Registry, meter: Meter, *, lease_seconds: float, schema_head: str
+    ) -> None:
         """Serve a started dialect."""
         self._dialect = dialect
         self._registry = registry
+        self._scrape = Scrape(dialect, registry, meter)
         self._lease_seconds = lease_seconds
         self._schema_head = schema_head
         self.loops: list[Callable[[], Sequence[str]]] = [lambda: registry.dead_loops]
@@ -168,13 +173,18 @@ class SqlBackend:
         await self._registry.drain(seconds)
 
     async def health(self) -> Health:
-        """Ask the database, and look after the loops."""
+        """Ask the database, look after the loops, and tell of a drain."""
         revision = await health.schema_revision(self._dialect)
         return Health(
             database=revision is not None,
             schema_at_head=revision == self._schema_head,
             dead_loops=tuple(name for loops in self.loops for name in loops()),
+            draining=self._registry.is_draining,
         )
+
+    async def metrics(self) -> bytes:
+        """Return all metrics as text."""
+        return await self._scrape.page()
 
     async def _mark(self, call: Acknowledgement) -> Ack:
         with self._operation():

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ..api.problem_responses import problem_response
 from ..api.request_context import RequestContext
 from ..domain.errors import NotReady
+from ..observability.meter import Meter
 from .refusal import refusal
 from .stall_guard import LEAST_PROGRESS_BYTES, StallGuard
 
@@ -42,6 +43,7 @@ class RequestProtocol(HttpToolsProtocol):
     """One connection. A request that is not sent in time is answered with 408, one with a long head with 431."""
 
     bounds: Bounds
+    refuse: RequestContext
     _stage = _Stage.HEAD
     _awaited: _Stage | None = None
     _deadline: asyncio.TimerHandle | None = None
@@ -62,7 +64,7 @@ class RequestProtocol(HttpToolsProtocol):
             transport.abort()
             return
         if excess > 0:
-            self.app = cast(ASGI3Application, _refuse_connection)
+            self.app = cast(ASGI3Application, self.refuse)
         self._await(_Stage.HEAD, self.bounds.head_seconds)
 
     def data_received(self, data: bytes) -> None:
@@ -196,9 +198,10 @@ class _HeadTooLarge(Exception):
     """The target and the headers are longer than a head may be."""
 
 
-def bounded_protocol(bounds: Bounds) -> type[RequestProtocol]:
-    """Return the protocol class for a server with these bounds."""
-    return type("BoundedRequestProtocol", (RequestProtocol,), {"bounds": bounds})
+def bounded_protocol(bounds: Bounds, meter: Meter) -> type[RequestProtocol]:
+    """Return the protocol class for a server with these bounds; whom it refuses is counted too."""
+    refuse = RequestContext(_answer_refused, meter=meter)
+    return type("BoundedRequestProtocol", (RequestProtocol,), {"bounds": bounds, "refuse": refuse})
 
 
 def _refusal(status: HTTPStatus) -> bytes:
@@ -217,6 +220,3 @@ async def _answer_refused(scope: Scope, receive: Receive, send: Send) -> None:
     response = problem_response(NotReady("This server has as many connections as it may."), scope["request_id"])
     response.headers["connection"] = "close"
     await response(scope, receive, send)
-
-
-_refuse_connection = RequestContext(_answer_refused)

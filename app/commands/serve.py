@@ -19,6 +19,7 @@ from ..backend.extensions import Service
 from ..domain.limits import MAX_FRAME_BYTES
 from ..main import app_for, migrate_database, open_service
 from ..observability.logging import configure_logging, get_logger
+from ..observability.meter import Meter
 from ..settings import Settings, unknown_variables
 from ..store.database import UnusableUrl, describe_url
 from ..store.dialects.base import DatabaseUnusable
@@ -74,14 +75,15 @@ def migrate(revision: str) -> int:
 async def _serve(settings: Settings, listening: socket.socket) -> None:
     leaving = asyncio.Event()
     _listen_to_signals(leaving)
-    async with open_service(settings) as service:
+    meter = Meter()
+    async with open_service(settings, meter) as service:
         if leaving.is_set():
             return
         _collect_rarely()
         closing_seconds = min(_CLOSING_SECONDS, settings.drain_seconds / 5)
         config = uvicorn.Config(
-            app_for(service, settings),
-            http=bounded_protocol(_bounds(settings)),
+            app_for(service, settings, meter),
+            http=bounded_protocol(_bounds(settings), meter),
             ws=SocketProtocol,
             lifespan="off",
             ws_max_size=MAX_FRAME_BYTES,

@@ -7,6 +7,7 @@ from ..domain.instant import Instant
 from ..domain.job import Job
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop, LoopEnded
+from ..observability.meter import Meter
 from ..store.claim import ClaimCall, Demand
 from ..store.dialects.base import Dialect
 from .place import Place
@@ -26,6 +27,7 @@ class Dispatcher:
         executor: str,
         dialect: Dialect,
         *,
+        meter: Meter,
         fallback_seconds: float,
         give_back: Callable[[Sequence[Job]], None],
         emptied: Callable[[], object],
@@ -37,6 +39,7 @@ class Dispatcher:
         self.executor = executor
         self.loop = GuardedLoop(f"dispatcher:{executor}", self._round)
         self._dialect = dialect
+        self._meter = meter
         self._give_back = give_back
         self._emptied = emptied
         self._wakeup = Wakeup(dialect.now, fallback_seconds)
@@ -118,8 +121,10 @@ class Dispatcher:
 
     def _hand_out(self, hands: Sequence[Sequence[Job]], reserved: Sequence[tuple[Place, int, int]]) -> None:
         served: list[tuple[int, Place]] = []
+        now = self._dialect.now()
         for jobs, (place, credits, token) in zip(hands, reserved, strict=True):
             leftovers = place.give(jobs, reserved=credits, token=token)
+            self._meter.handed_out(jobs[: len(jobs) - len(leftovers)] if leftovers else jobs, now)
             if leftovers:
                 _log.info("jobs.given_back", executor=self.executor, count=len(leftovers))
                 self._give_back(leftovers)

@@ -1,7 +1,7 @@
 """The dispatchers by executor, started with the first place in line, ended after the last; and who has which lease."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
@@ -17,6 +17,9 @@ from ..domain.stream import Hello
 from ..observability.failpoints import Failpoints
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop
+from ..observability.meter import Meter
+from ..observability.metrics import CONNECTIONS, CREDITS, DRAINING, HELD_JOBS
+from ..observability.tally import Series
 from ..store.claim import NewLease, Resume, Resumed
 from ..store.dialects.base import Dialect
 from ..store.effects import Effects
@@ -48,6 +51,7 @@ class Registry:
         dialect: Dialect,
         tasks: asyncio.TaskGroup,
         *,
+        meter: Meter,
         lease_seconds: float,
         fallback_seconds: float,
         failpoints: Failpoints | None = None,
@@ -55,6 +59,7 @@ class Registry:
         """Run loops in ``tasks`` until :meth:`stop`."""
         self._dialect = dialect
         self._tasks = tasks
+        self._meter = meter
         self._lease_seconds = lease_seconds
         self._fallback_seconds = fallback_seconds
         self._dispatchers: dict[str, Dispatcher] = {}
@@ -74,6 +79,20 @@ class Registry:
         """The names of the loops that do not do their work."""
         loops = [self._renewal, *(dispatcher.loop for dispatcher in self._dispatchers.values())]
         return [loop.name for loop in loops if loop.is_dead]
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this server has begun to leave."""
+        return self._draining
+
+    def readings(self) -> Iterator[tuple[Series, int]]:
+        """Return what there is of connections, their credits and their jobs."""
+        yield (DRAINING, ()), int(self._draining)
+        for subscription in set(self._by_lease.values()):
+            labels = (subscription.executor,)
+            yield (CONNECTIONS, labels), 1
+            yield (CREDITS, labels), subscription.open_credits
+            yield (HELD_JOBS, labels), subscription.held_jobs
 
     async def subscribe(self, executor: str, *, worker: str | None, prefetch: int, resume: str | None) -> Subscription:
         """Open a lease and stand in line with it, or go on with the session whose token ``resume`` is.
@@ -284,6 +303,7 @@ class Registry:
             dispatcher = Dispatcher(
                 executor,
                 self._dialect,
+                meter=self._meter,
                 fallback_seconds=self._fallback_seconds,
                 give_back=self.give_back,
                 emptied=lambda: self._dispatchers.pop(executor, None),

@@ -85,6 +85,16 @@ class Subscription:
         """Whether a job is held here."""
         return bool(self._held)
 
+    @property
+    def held_jobs(self) -> int:
+        """How many jobs are held here."""
+        return len(self._held)
+
+    @property
+    def open_credits(self) -> int:
+        """How many jobs more the subscriber would take."""
+        return self._credits
+
     # What the subscriber does.
 
     async def next(self) -> list[Event]:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ..domain.instant import Instant
 from ..domain.lifecycle import Settlement
+from ..observability.tally import Tally
 from .claim import Resumed
 
 
@@ -19,6 +20,7 @@ class Effects(Struct):
     """(old, new): a session's job went from one of its leases to a lease of its own."""
     resumed: list[Resumed] = []
     settled: list[Settlement] = []
+    tally: Tally = field(default_factory=Tally)
 
     def add_ready(self, executor: str, at: Instant) -> None:
         """Note that a job of the executor waits for this instant."""

@@ -17,6 +17,7 @@ from app import main as wiring
 from app.backend.extensions import Service
 from app.commands import serve as command
 from app.domain.job import EnqueuableJob, Enqueued, EnqueueOutcome
+from app.observability.meter import Meter
 from app.settings import Settings
 
 
@@ -36,12 +37,12 @@ class Storeless:
 
 
 @asynccontextmanager
-async def open_storeless(settings: Settings) -> AsyncIterator[Service]:  # noqa: ARG001
+async def open_storeless(settings: Settings, meter: Meter) -> AsyncIterator[Service]:  # noqa: ARG001
     """Stand in for ``app.main.open_service``."""
     yield cast(Service, Storeless())
 
 
-def app_of_empty_sockets(service: Service, settings: Settings) -> FastAPI:  # noqa: ARG001
+def app_of_empty_sockets(service: Service, settings: Settings, meter: Meter) -> FastAPI:  # noqa: ARG001
     """Stand in for ``app.main.app_for``."""
     app = FastAPI()
 

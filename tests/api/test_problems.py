@@ -197,6 +197,7 @@ async def test_a_running_service_lives_and_is_ready(api: httpx2.AsyncClient) -> 
         ({"database": False, "schema_at_head": False}, "database does not answer"),
         ({"schema_at_head": False}, "migrate"),
         ({"dead_loops": ("rescuer",)}, "rescuer"),
+        ({"draining": True}, "draining"),
     ],
 )
 async def test_a_server_in_trouble_is_not_ready_and_says_why(

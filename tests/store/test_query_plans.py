@@ -12,13 +12,15 @@ from app.domain.job import EnqueuableJob, JobChanges
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField
 from app.store import migrations
-from app.store.dialects.sqlite import claim, insert, leases, rows
+from app.store.dialects.sqlite import claim, gauges, insert, leases, rows
 from tests.builders import FAILURE, MINUTE, new_job, unique
 
 STATEMENTS = {
     "levels of a claim": (claim.SELECT_LEVELS, "jobs_ready", "executor=? AND priority>?"),
     "due jobs of a claim": (claim.SELECT_DUE, "jobs_ready", "executor=? AND priority=? AND scheduled_at<?"),
     "next wake": (claim.SELECT_NEXT, "jobs_ready", "executor=? AND priority=? AND scheduled_at>?"),
+    "oldest ready of all": (gauges.SELECT_OLDEST, "jobs_ready", "executor=? AND priority>?"),
+    "next executor that waits": (gauges.SELECT_OLDEST, "jobs_ready", "executor>?"),
     "expired leases": (leases.SELECT_EXPIRED, "leases_expires_at", "expires_at<?"),
     "empty expired leases": (leases.FORGET_EMPTY, "leases_expires_at", "expires_at<?"),
     "jobs of a session": (leases.SELECT_HELD, "jobs_lease", "lease_id=?"),

@@ -123,6 +123,9 @@ class Dialect(Protocol):
     async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
         """Return the earliest ``scheduled_at`` among the due jobs of an executor."""
 
+    async def oldest_ready(self, connection: AsyncConnection, named: Sequence[str]) -> dict[str | None, Instant]:
+        """Return the earliest ``scheduled_at`` that waits, due or not, of each named executor; None is all others."""
+
     def octet_length(self, column: ColumnElement[str]) -> ColumnElement[int]:
         """Return the length of a text in bytes of UTF-8."""
 

@@ -10,6 +10,7 @@ from ....domain.job import Ack
 from ....domain.lifecycle import Acknowledgement, JobState, Operation, Settlement
 from ....domain.lifecycle import acknowledge as apply
 from ....domain.status import JobStatus
+from ....observability.metrics import ACKNOWLEDGED, AckOutcome
 from .rows import collect_effects, select_states, write_states
 from .transaction import SqliteTransaction
 
@@ -62,6 +63,7 @@ def _complete_held(transaction: SqliteTransaction, calls: Sequence[Acknowledgeme
             transaction.counts[executor, JobStatus.EXECUTING] -= count
             transaction.counts[executor, JobStatus.COMPLETE] += count
         transaction.connection.execute(_COMPLETE, (transaction.now, _json(list(completed))))
+        transaction.effects.tally.count(ACKNOWLEDGED, Operation.COMPLETE, AckOutcome.OK, by=len(completed))
     return completed
 
 
@@ -86,7 +88,15 @@ def _apply_table(transaction: SqliteTransaction, calls: Sequence[Acknowledgement
             changed[state.id] = state
             collect_effects(transaction, state, before)
     write_states(transaction, list(changed.values()))
+    for call, outcome in zip(calls, outcomes, strict=True):
+        transaction.effects.tally.count(ACKNOWLEDGED, call.operation, _kind_of(outcome))
     return outcomes
+
+
+def _kind_of(outcome: Ack | BackendError) -> AckOutcome:
+    if isinstance(outcome, BackendError):
+        return AckOutcome.REFUSED
+    return AckOutcome.DUPLICATE if outcome.duplicate else AckOutcome.OK
 
 
 def _json(ids: list[int]) -> str:

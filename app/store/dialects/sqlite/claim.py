@@ -9,6 +9,7 @@ from ....domain.instant import Instant
 from ....domain.job import Job
 from ....domain.limits import ERRORS_TO_WORKERS, MAX_ATTEMPTED_BY, MAX_UINT16
 from ....domain.status import JobStatus
+from ....observability.metrics import CLAIMED
 from ...claim import MAX_STREAM_CLAIM, ClaimCall, Claimed, Demand, NewLease, deal
 from .rows import select_errors
 from .transaction import SqliteTransaction
@@ -104,6 +105,8 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
     if len(due) < wanted:
         # What became ready in this very transaction is claimed, or next_due_at tells of it: nobody need be woken.
         transaction.effects.ready.pop(call.executor, None)
+    if due:
+        transaction.effects.tally.count(CLAIMED, call.executor, by=len(due))
     hands: list[list[Job]] = [[] for _ in demands]
     for job, place in zip(due, deal(credits_of, len(due)), strict=True):
         hands[place].append(job)

@@ -28,6 +28,7 @@ from .administration import Deletion, Rerun, Update, delete_jobs, rerun_jobs, up
 from .claim import SELECT_LEVELS, claim_jobs, open_leases
 from .connection import READER_PRAGMAS, open_writer
 from .file_lock import FileLock
+from .gauges import SELECT_OLDEST
 from .insert import insert_jobs
 from .leases import (
     JobLease,
@@ -199,6 +200,12 @@ class SqliteDialect:
         rows = await connection.execute(text(SELECT_LEVELS), {"executor": executor})
         oldest = min((first_at for _, first_at in rows), default=None)
         return oldest if oldest is not None and oldest <= self.now() else None
+
+    async def oldest_ready(self, connection: AsyncConnection, named: Sequence[str]) -> dict[str | None, Instant]:
+        """Return the earliest time that waits, for all executors in one statement, by the index jobs_ready."""
+        rows = await connection.execute(text(SELECT_OLDEST), {"named": msgspec.json.encode(named).decode()})
+        oldest: dict[str | None, Instant] = dict(rows.all())
+        return oldest
 
     def octet_length(self, column: ColumnElement[str]) -> ColumnElement[int]:
         """Measure a text as a blob: SQLite has octet_length only since 3.43."""

@@ -11,6 +11,7 @@ from ....domain.instant import MICROSECOND, Instant, resolve
 from ....domain.job import EnqueuableJob, Enqueued, EnqueueOutcome
 from ....domain.status import READY, JobStatus
 from ....domain.uniqueness import Replace, ReplaceField, UniquenessCriteria
+from ....observability.metrics import ENQUEUED
 from .transaction import SqliteTransaction
 
 _INSERT = """
@@ -63,6 +64,8 @@ _EXECUTORS = "SELECT executor FROM executor_counts WHERE status = :status AND co
 _EVER = 2**62
 _ROW_BYTES = 512
 """What a row and its indexes take at least; texts are stored twice, as they came and canonical."""
+_EXECUTOR = 1
+"""Where a row has its executor."""
 
 
 def insert_jobs(transaction: SqliteTransaction, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
@@ -82,17 +85,18 @@ def insert_jobs(transaction: SqliteTransaction, jobs: Sequence[EnqueuableJob]) -
             duplicate = _find_duplicate(transaction, criteria, job.executor, at)
             if duplicate is not None:
                 try:
-                    results.append(_meet_duplicate(transaction, duplicate, job, at))
+                    met = _meet_duplicate(transaction, duplicate, job, at)
                 except PayloadTooLarge as error:
                     error.index = index
                     raise
+                transaction.effects.tally.count(ENQUEUED, job.executor, met.outcome)
+                results.append(met)
                 continue
         job_id = take_id()
         rows.append(_row(job_id, job, at, now))
         transaction.added_bytes += _ROW_BYTES + 2 * (len(job.data.text) + len(job.metadata.text))
         results.append(Enqueued(job_id, EnqueueOutcome.INSERTED))
         transaction.effects.add_ready(job.executor, at)
-        transaction.counts[job.executor, JobStatus.SCHEDULED] += 1
     _flush(transaction, rows)
     return results
 
@@ -119,6 +123,15 @@ def _row(job_id: int, job: EnqueuableJob, at: Instant, now: Instant) -> tuple[An
 
 
 def _flush(transaction: SqliteTransaction, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows and count them."""
+    if not rows:
+        return
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row[_EXECUTOR]] = counts.get(row[_EXECUTOR], 0) + 1
+    for executor, count in counts.items():
+        transaction.counts[executor, JobStatus.SCHEDULED] += count
+        transaction.effects.tally.count(ENQUEUED, executor, EnqueueOutcome.INSERTED, by=count)
     start = 0
     for size, statement in _INSERTS.items():
         while len(rows) - start >= size:

@@ -10,6 +10,7 @@ from ....domain.instant import Instant
 from ....domain.job import LeaseRenewed
 from ....domain.lifecycle import lose
 from ....domain.status import JobStatus
+from ....observability.metrics import LOST, RESCUED
 from ...claim import NewLease, Resume, Resumed
 from .claim import open_leases
 from .rows import SELECT_STATES_BY_LEASE, collect_effects, select_states, state_of, write_states
@@ -187,6 +188,9 @@ def _rescue(transaction: SqliteTransaction) -> int:
         states = [state_of(row) for row in rows]
         for state in states:
             lose(state, transaction.now)
+            transaction.effects.tally.count(LOST, state.executor)
+            if state.is_ready:
+                transaction.effects.tally.count(RESCUED, state.executor)
             collect_effects(transaction, state, JobStatus.EXECUTING)
         write_states(transaction, states)
         rescued += len(states)

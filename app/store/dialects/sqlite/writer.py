@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from threading import Thread
 from typing import Any, TypeAlias
@@ -96,6 +97,7 @@ class SqliteWriter:
     def _in_transaction(
         self, batch: list[SqliteMember], run: Callable[[SqliteTransaction, list[SqliteMember]], None]
     ) -> SqliteTransaction:
+        began = time.perf_counter_ns()
         # IMMEDIATE: a deferred transaction that turns to writing fails at once, whatever the busy timeout says.
         self._connection.execute("BEGIN IMMEDIATE")
         try:
@@ -110,6 +112,9 @@ class SqliteWriter:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        tally = transaction.effects.tally
+        tally.commit_microseconds = (time.perf_counter_ns() - began) // 1_000
+        tally.writes = sum(len(member.items) for member in batch)
         self._pass_failpoints("after_commit", batch)
         return transaction
 
@@ -147,7 +152,7 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
     connection = transaction.connection
     for member in batch:
         effects = transaction.effects
-        ready = dict(effects.ready)
+        ready, counts = dict(effects.ready), dict(effects.tally.counts)
         lists: tuple[list[Any], ...] = effects.settled, effects.leases, effects.resumed
         lengths = [len(each) for each in lists]
         # What an earlier try said, which was rolled back.
@@ -162,7 +167,7 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
                 raise
             member.error = error
             transaction.counts.clear()
-            effects.ready = ready
+            effects.ready, effects.tally.counts = ready, counts
             for each, length in zip(lists, lengths, strict=True):
                 del each[length:]
             connection.execute("ROLLBACK TO member")
