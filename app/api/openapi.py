@@ -23,6 +23,7 @@ from ..domain.errors import (
     VersionMismatch,
 )
 from ..domain.status import JobStatus
+from .openapi_links import links_of
 from .openapi_operations import OPERATIONS, Answer, Body, Operation
 from .openapi_schemas import Schema, component_name, ref, schemas
 from .problems import MEDIA_TYPE, PROBLEMS, problem_document
@@ -163,7 +164,7 @@ def _operation(operation_id: str, tags: Sequence[str | Enum], endpoint: Callable
         document["parameters"] = [PARAMETERS[name] for name in operation.parameters]
     if operation.body is not None:
         document["requestBody"] = _request_body(operation.body)
-    document["responses"] = _responses(operation)
+    document["responses"] = _responses(operation, links_of(operation_id))
     return document
 
 
@@ -179,8 +180,10 @@ def _request_body(body: Body) -> dict[str, Any]:
     }
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
+def _responses(operation: Operation, links: dict[str, Any]) -> dict[str, Any]:
     responses = {str(status): _answer(answer) for status, answer in operation.answers.items()}
+    if links:
+        responses = {status: {**answer, "links": links} for status, answer in responses.items()}
     statuses = sorted({PROBLEMS[slug].status for slug in operation.problems})
     for status in statuses:
         responses[str(status)] = _problem(

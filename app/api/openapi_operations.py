@@ -17,7 +17,7 @@ from .mark_body import (
     SnoozeBody,
 )
 from .prune_body import PruneSpecBody
-from .query_body import QueryBody
+from .query_body import JobQueryBody
 
 
 class Body(Struct, frozen=True):
@@ -172,7 +172,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "query": Operation(
         body=Body(
-            QueryBody,
+            JobQueryBody,
             {
                 "discarded": {"query": {"status_equal": "discarded"}, "limit": 20},
                 "tree": {

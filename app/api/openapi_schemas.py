@@ -21,7 +21,7 @@ from .mark_body import (
     SnoozeBody,
 )
 from .prune_body import PruneSpecBody
-from .query_body import QueryBody
+from .query_body import JobQueryBody
 from .wire_types import EXECUTOR_PATTERN
 
 Schema = dict[str, Any]
@@ -39,7 +39,7 @@ BODIES: tuple[type[msgspec.Struct], ...] = (
     HeartbeatBody,
     RerunBody,
     PruneSpecBody,
-    QueryBody,
+    JobQueryBody,
     ClaimBody,
 )
 
@@ -50,6 +50,25 @@ COUNT: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 
 _SMALL: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_UINT16}
 STATUS: Schema = {"$ref": "#/components/schemas/JobStatus"}
 STRINGS: Schema = {"type": "array", "items": {"type": "string"}}
+
+_ONE_MEMBER: Schema = {"minProperties": 1, "maxProperties": 1}
+_ONE_TIME: Schema = {"oneOf": [{"required": ["next_scheduled_at"]}, {"required": ["delay"]}]}
+_NOT_TWO_TIMES: Schema = {"not": {"required": ["scheduled_at", "delay"]}}
+# What a Struct cannot say of its members.
+_BETWEEN_MEMBERS: dict[str, Schema] = {
+    "EnqueuableJob": _NOT_TWO_TIMES,
+    "JobChanges": _NOT_TWO_TIMES,
+    "Retry": _ONE_TIME,
+    "Snooze": _ONE_TIME,
+    "PruneBy": _ONE_MEMBER,
+    "PruneExecutors": _ONE_MEMBER,
+    "UniquenessCriteria": {
+        "anyOf": [
+            *({"required": [name]} for name in ("key", "duration", "statuses")),
+            {"required": ["executor"], "properties": {"executor": {"const": True}}},
+        ]
+    },
+}
 
 
 def ref(name: str) -> Schema:
@@ -64,7 +83,8 @@ def component_name(body: type) -> str:
 
 def schemas() -> dict[str, Schema]:
     """Return all components, by name."""
-    return dict(sorted((schemas_of(BODIES) | ANSWERS).items()))
+    bodies = {name: schema | _BETWEEN_MEMBERS.get(name, {}) for name, schema in schemas_of(BODIES).items()}
+    return dict(sorted((bodies | ANSWERS).items()))
 
 
 def schemas_of(kinds: Iterable[type[msgspec.Struct]]) -> dict[str, Schema]:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 _CURSOR = re.compile(r"below:([1-9][0-9]{0,18})", re.ASCII)
 
 
-class QueryBody(Struct, forbid_unknown_fields=True):
+class JobQueryBody(Struct, forbid_unknown_fields=True):
     """Which jobs, how many of them, and after which page."""
 
     query: Annotated[Any, Meta(extra_json_schema={"$ref": "#/components/schemas/Query"})]
@@ -47,7 +47,7 @@ class QueryBody(Struct, forbid_unknown_fields=True):
     cursor: Annotated[str | None, Meta(description="The `next_cursor` of the page before.")] = None
 
 
-QUERY = msgspec.json.Decoder(QueryBody)
+QUERY = msgspec.json.Decoder(JobQueryBody)
 
 
 def read_query(tree: Any, pointer: str = "/query") -> Query:

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
-from ..domain.instant import MAX_INSTANT, MIN_INSTANT, Instant, RunAt, parse_delay, parse_duration, parse_instant
+from ..domain.instant import (
+    DURATION_PATTERN,
+    MAX_INSTANT,
+    MIN_INSTANT,
+    Instant,
+    RunAt,
+    parse_delay,
+    parse_duration,
+    parse_instant,
+)
 from ..domain.json_text import JsonDocument, UnstorableJson, json_document
 from ..domain.limits import MAX_INT64, MAX_LEASE_SECONDS, MAX_UINT16, MIN_INT64, MIN_LEASE_SECONDS, Limits
 from .request_errors import invalid
@@ -65,7 +74,7 @@ Duration = Annotated[
     int | float | str,
     Meta(
         description="ISO 8601 in weeks, days and smaller, or a number of seconds; 0 to 36,525 days.",
-        extra_json_schema={"examples": ["PT2M", 120]},
+        extra_json_schema={"pattern": f"^{DURATION_PATTERN}$", "minimum": 0, "examples": ["PT2M", 120]},
     ),
 ]
 

@@ -28,11 +28,11 @@ _RFC_3339 = re.compile(
     re.ASCII,
 )
 # The number of digits is bounded because the arithmetic on them takes more than linear time.
-_NUMBER = r"(\d{1,20}(?:\.\d{1,100})?)"
-_DURATION = re.compile(
-    rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?",
-    re.ASCII,
+_NUMBER = r"([0-9]{1,20}(?:\.[0-9]{1,100})?)"
+DURATION_PATTERN = (
+    rf"P(?=[0-9T])(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?=[0-9])(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?"
 )
+_DURATION = re.compile(DURATION_PATTERN)
 _UNITS_IN_MICROSECONDS = (604_800_000_000, 86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000)
 
 
@@ -123,7 +123,7 @@ def _duration_in_microseconds(given: str | float) -> int:
             raise ValueError("a duration must be from 0 to 36525 days")
         return int(given * 1_000_000) if isinstance(given, int) else _cut(repr(given))
     match = _DURATION.fullmatch(given)
-    if match is None or given.endswith(("P", "T")):
+    if match is None:
         raise ValueError(
             'expected an ISO 8601 duration in weeks, days and smaller, such as "PT2M", or a number of seconds'
         )

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import httpx2
+import jsonschema_rs
 import msgspec
 import pytest
 
@@ -60,6 +61,29 @@ def test_operations_have_the_names_of_the_contract(document: dict[str, Any]) -> 
     assert CONTRACT.items() <= named.items()
     assert set(named.values()) == OPERATIONS.keys()
     assert len(set(named.values())) == len(named)
+
+
+def test_examples_of_bodies_fit_their_schemas(document: dict[str, Any]) -> None:
+    for place, operation in operations(document):
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]["application/json"]
+            schema = content["schema"] | {"components": document["components"]}
+            for name, example in content["examples"].items():
+                assert jsonschema_rs.is_valid(schema, example["value"]), (place, name)
+            assert not jsonschema_rs.is_valid(schema, {"no such member": 1}), place
+
+
+def test_links_lead_to_operations_and_name_their_parameters(document: dict[str, Any]) -> None:
+    targets = {operation["operationId"]: operation for _, operation in operations(document)}
+    found = 0
+    for place, operation in operations(document):
+        for response in operation["responses"].values():
+            for link in response.get("links", {}).values():
+                target = targets[link["operationId"]]
+                named = {f"{each['in']}.{each['name']}" for each in target.get("parameters", [])}
+                assert link.get("parameters", {}).keys() <= named, place
+                found += 1
+    assert found
 
 
 def test_every_operation_is_described_with_examples_and_its_problems(document: dict[str, Any]) -> None:
