@@ -40,7 +40,7 @@ operations = st.sampled_from(["complete", "retry", "retry", "discard", "cancel",
 ABSENT = 11
 picks = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 3, 4, 5, ABSENT])
 """Often the same job: what an operation does may depend on the one before."""
-fences = st.sampled_from(["its", "former", "former", "next"])
+fences = st.sampled_from(["its", "former", "former", "next", "none"])
 errors = st.fixed_dictionaries(
     {"error_type": st.sampled_from(["panic", "custom", "é" * 200, "\0"]), "message": st.sampled_from(["", "it\0broke"])}
 )
