@@ -11,6 +11,7 @@ points are
 import asyncio
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
@@ -32,9 +33,13 @@ class Failpoints:
         """Exit at the given pass of each point."""
         self._left = passes
 
-    def passed(self, point: str) -> None:
-        """Pass a point, or exit there: nothing is flushed, closed or told."""
+    def passed(self, point: str, *, hang_seconds: float = 0.0) -> None:
+        """Pass a point, or exit there: nothing is flushed, closed or told.
+
+        With ``hang_seconds`` its thread hangs first: what another was told too early gets out.
+        """
         if self.reached(point):
+            time.sleep(hang_seconds)
             exit_here()
 
     def reached(self, point: str) -> bool:

@@ -22,6 +22,8 @@ _ADDITIONS = frozenset({insert_jobs, update_jobs})
 
 SqliteMember: TypeAlias = Member[SqliteTransaction]
 
+_HANG_SECONDS = 0.2
+
 
 class SqliteWriter:
     """Writes on a held connection in a thread of its own: one hop to it, one back."""
@@ -106,7 +108,7 @@ class SqliteWriter:
             transaction.finish()
             if transaction.added_bytes:
                 self._reserve.cover(transaction.added_bytes)
-            self._pass_failpoints("before_commit", batch)
+            self._pass_failpoints("before_commit", batch, hang_seconds=_HANG_SECONDS)
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -115,15 +117,15 @@ class SqliteWriter:
         tally = transaction.effects.tally
         tally.commit_microseconds = (time.perf_counter_ns() - began) // 1_000
         tally.writes = sum(len(member.items) for member in batch)
-        self._pass_failpoints("after_commit", batch)
+        self._pass_failpoints("after_commit", batch, hang_seconds=0)
         return transaction
 
-    def _pass_failpoints(self, moment: str, batch: list[SqliteMember]) -> None:
+    def _pass_failpoints(self, moment: str, batch: list[SqliteMember], *, hang_seconds: float) -> None:
         if self._rules.failpoints is None:
             return
         # A function that had nothing to do passes no point.
         for name in {member.run.__name__ for member in batch if any(member.results or ())}:
-            self._rules.failpoints.passed(f"{name}.{moment}")
+            self._rules.failpoints.passed(f"{name}.{moment}", hang_seconds=hang_seconds)
 
 
 def _fail(members: list[SqliteMember], error: Exception) -> None:
