@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check fuzz format bench chaos openapi lock clean
+.PHONY: help install run demo test mutants check fuzz format bench chaos openapi lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -30,6 +30,9 @@ demo: install ## Watch real jobs run, for half a minute
 
 test: install ## Run the tests
 	$(BIN)/pytest
+
+mutants: install ## Bring known bugs back, one by one, and see a test fail for each
+	$(BIN)/python tests/mutants/run.py
 
 check: install ## All that CI checks: format, lint, types, imports, tests
 	$(BIN)/ruff format --check

@@ -13,6 +13,7 @@ from app.domain.job import Job
 from app.domain.lifecycle import RevokeReason
 from app.domain.status import JobStatus
 from app.domain.stream import Revoke, SubscriptionReplaced
+from app.store.claim import ClaimCall, Demand
 from tests.builders import FAILURE, new_job
 from tests.delivery.streams import a_day_later, all_go_to, eventually, subscribed, take, take_events
 from tests.services import running_service
@@ -98,6 +99,18 @@ async def test_old_connection_is_told_that_it_was_replaced_and_gets_no_job_more(
     assert [each.id for each in await all_go_to(again, 1)] == [other]
     await one.close()
     assert (await service.get_job(job.id)).status is JobStatus.EXECUTING
+    await again.close()
+
+
+async def test_old_lease_can_neither_claim_nor_renew(service):
+    """Another process, which has not heard of the resume yet, is stopped by the store alone."""
+    one, _ = await holding(service, 1)
+    old_lease = one.lease
+    again = await resumed(service, one.hello.resume)
+    await enqueued(service, 1)
+    claimed = await service._dialect.claim(ClaimCall("mail", [Demand(old_lease, "worker", 5)]))
+    assert claimed.jobs == [[]]
+    assert await service._dialect.renew_sessions([(old_lease, 30.0, 0.0)]) == [False]
     await again.close()
 
 

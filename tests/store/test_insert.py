@@ -11,7 +11,7 @@ from app.domain.errors import BackendError
 from app.domain.instant import MAX_INSTANT
 from app.domain.job import EnqueueOutcome
 from app.domain.json_text import json_value
-from app.domain.query import And
+from app.domain.query import And, ExecutorEqual
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField
 from tests.builders import MINUTE, SECOND, new_job, now, unique
@@ -135,6 +135,7 @@ class TestBulk:
         assert isinstance(failed[0], BackendError)
         counts = {each.executor: each.counts[JobStatus.SCHEDULED] for each in await service.list_executors()}
         assert counts == {"mail": 1, "good": 15}
+        assert (await service.query(ExecutorEqual("bad"))).jobs == []
 
     async def test_ten_thousand_jobs_go_in_at_once(self, service):
         results = await service.enqueue_many([new_job() for _ in range(10_000)])
