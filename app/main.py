@@ -14,9 +14,9 @@ from .backend.sql import SqlBackend
 from .delivery.registry import Registry
 from .domain.limits import Limits
 from .maintenance.rescuer import Rescuer
+from .maintenance.sweeper import Sweeper
 from .observability.failpoints import FailingSends, Failpoints, parse_failpoints
 from .observability.logging import get_logger
-from .observability.loops import GuardedLoop
 from .observability.meter import Meter
 from .settings import Settings
 from .store import migrations
@@ -84,13 +84,14 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
                 lease_seconds=settings.lease_seconds,
                 schema_head=migrations.head(),
             )
-            rescuer = Rescuer(service, lease_seconds=settings.lease_seconds)
-            service.loops.append(lambda: _dead(rescuer.loop))
-            rescue_task = tasks.create_task(rescuer.loop.run())
+            loops = [Rescuer(service, lease_seconds=settings.lease_seconds).loop, Sweeper(service).loop]
+            service.loops.append(lambda: [loop.name for loop in loops if loop.is_dead])
+            maintenance = [tasks.create_task(loop.run()) for loop in loops]
             try:
                 yield service
             finally:
-                rescue_task.cancel()
+                for task in maintenance:
+                    task.cancel()
         finally:
             await registry.stop()
             await dialect.stop()
@@ -131,10 +132,6 @@ def _failpoints(settings: Settings) -> Failpoints | None:
     if failpoints is not None:
         get_logger().warning("failpoints.set", points=settings.failpoints)
     return failpoints
-
-
-def _dead(loop: GuardedLoop) -> list[str]:
-    return [loop.name] if loop.is_dead else []
 
 
 def _limits(settings: Settings) -> Limits:

@@ -9,6 +9,7 @@ from ..domain.limits import Limits
 from ..observability.meter import Meter
 from ..version import __version__
 from . import acknowledgements, docs, executors, health, info, jobs, metrics, problem_responses, stream
+from .idempotency import InProgress
 from .problem_responses import install_problem_handlers
 from .request_context import RequestContext
 
@@ -48,6 +49,7 @@ def build_api(
     )
     app.state.limits = limits
     app.state.lease_seconds = lease_seconds
+    app.state.in_progress = InProgress()
     app.state.allowed_origins = frozenset(allowed_origins)
     for router in _ROUTERS:
         # Taken over instead of included: an included router matches each request twice.

@@ -11,6 +11,7 @@ from ..domain.job import EnqueueOutcome, Job
 from ..domain.limits import MAX_PAGE_BYTES
 from .dependencies import job_id_of, limits_of, service_of
 from .direct_route import DirectRoute
+from .idempotency import read_repeatable, replay_headers, turn_of
 from .job_body import ENQUEUE, ENQUEUE_MANY, UPDATE, read_changes, read_job, read_jobs
 from .job_json import encode_job
 from .json_body import read_json
@@ -31,15 +32,18 @@ async def enqueue(request: Request) -> Response:
     """Enqueue a job.
 
     The job is durable once this answers: 201 with its id, or 200 with the id of the duplicate that its
-    `uniqueness_criteria` found. Workers waiting for its executor get it as soon as it is due.
+    `uniqueness_criteria` found. Workers waiting for its executor get it as soon as it is due. With an `Idempotency-Key`
+    it may be repeated without enqueueing twice.
     """
     limits = limits_of(request)
-    job = read_job(await read_json(request, ENQUEUE, limit=limits.request_bytes), limits)
-    enqueued = await service_of(request).enqueue(job)
+    body, call = await read_repeatable(request, ENQUEUE, "enqueue", limit=limits.request_bytes)
+    job = read_job(body, limits)
+    async with turn_of(request, call):
+        enqueued = await service_of(request).enqueue(job, idempotency=call)
     return Response(
         b'{"id":%d,"outcome":"%b"}' % (enqueued.id, enqueued.outcome.encode()),
         201 if enqueued.outcome is EnqueueOutcome.INSERTED else 200,
-        {"location": f"/v1/jobs/{enqueued.id}"},
+        {"location": f"/v1/jobs/{enqueued.id}", **replay_headers(call)},
         JSON,
     )
 
@@ -49,16 +53,18 @@ async def enqueue_many(request: Request) -> Response:
     """Enqueue many jobs at once.
 
     All of them or, when one is wrong, none; the results stand in the order of the jobs. Later jobs see earlier ones as
-    duplicates.
+    duplicates. With an `Idempotency-Key` it may be repeated without enqueueing twice.
     """
     limits = limits_of(request)
-    body = await read_json(request, ENQUEUE_MANY, limit=limits.bulk_bytes)
+    body, call = await read_repeatable(request, ENQUEUE_MANY, "enqueue_many", limit=limits.bulk_bytes)
+    jobs = read_jobs(body.jobs, limits)
     try:
-        results = await service_of(request).enqueue_many(read_jobs(body.jobs, limits))
+        async with turn_of(request, call):
+            results = await service_of(request).enqueue_many(jobs, idempotency=call)
     except PayloadTooLarge as error:
         error.pointer = f"/jobs/{error.index}"
         raise
-    return Response(msgspec.json.encode({"results": results}), media_type=JSON)
+    return Response(msgspec.json.encode({"results": results}), headers=replay_headers(call), media_type=JSON)
 
 
 @router.get("/v1/jobs/{id}", operation_id="get_job")
@@ -91,10 +97,14 @@ async def rerun_job(request: Request) -> Response:
     """Run a job once more, now.
 
     From any status; the job gets one attempt more. An executing job is refused unless `force` takes it from its worker.
+    With an `Idempotency-Key` it may be repeated without running the job twice.
     """
     job_id = job_id_of(request)
-    body = await read_json(request, RERUN, limit=limits_of(request).request_bytes, optional=True)
-    return Response(msgspec.json.encode(await service_of(request).rerun_job(job_id, force=body.force)), media_type=JSON)
+    limit = limits_of(request).request_bytes
+    body, call = await read_repeatable(request, RERUN, "rerun_job", limit=limit, optional=True)
+    async with turn_of(request, call):
+        ack = await service_of(request).rerun_job(job_id, force=body.force, idempotency=call)
+    return Response(msgspec.json.encode(ack), headers=replay_headers(call), media_type=JSON)
 
 
 @router.post("/v1/jobs/prune", operation_id="prune_jobs")

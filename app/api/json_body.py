@@ -39,7 +39,33 @@ async def read_json(request: Request, decoder: msgspec.json.Decoder[T], *, limit
     With ``optional``, no body at all stands for ``{}``. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson,
     ValidationFailed, or ForeignOrigin for no body from a foreign page.
     """
-    body = await _read_bytes(request, limit)
+    return await decode_json(await read_body(request, limit), decoder, optional=optional)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return a request's body as it came.
+
+    Raises UnsupportedMediaType, BodyTooLarge, or ForeignOrigin for no body from a foreign page.
+    """
+    headers: dict[bytes, bytes] = dict(request.scope["headers"])
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > limit):
+        raise BodyTooLarge(limit)
+    body = await _receive(request, limit)
+    if not body and b"origin" in headers:
+        # With a body of JSON a browser asks first whether a foreign page may send it, and is told no.
+        origin, host = headers[b"origin"].decode("latin-1"), headers.get(b"host", b"").decode("latin-1")
+        check_origin(origin, host, request.app.state.allowed_origins)
+    if body and not (
+        _JSON_MEDIA_TYPE.fullmatch(headers.get(b"content-type", b"").strip())
+        and headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
+    ):
+        raise UnsupportedMediaType
+    return body
+
+
+async def decode_json(body: bytes, decoder: msgspec.json.Decoder[T], *, optional: bool = False) -> T:
+    """Decode what was read of a body. Raises MalformedJson or ValidationFailed."""
     if not body:
         if not optional:
             raise MalformedJson
@@ -77,24 +103,6 @@ def converted(value: Any, kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
         raise invalid("", "has a wrong value") from None
-
-
-async def _read_bytes(request: Request, limit: int) -> bytes:
-    headers: dict[bytes, bytes] = dict(request.scope["headers"])
-    length = headers.get(b"content-length", b"")
-    if length.isdigit() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > limit):
-        raise BodyTooLarge(limit)
-    body = await _receive(request, limit)
-    if not body and b"origin" in headers:
-        # With a body of JSON a browser asks first whether a foreign page may send it, and is told no.
-        origin, host = headers[b"origin"].decode("latin-1"), headers.get(b"host", b"").decode("latin-1")
-        check_origin(origin, host, request.app.state.allowed_origins)
-    if body and not (
-        _JSON_MEDIA_TYPE.fullmatch(headers.get(b"content-type", b"").strip())
-        and headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
-    ):
-        raise UnsupportedMediaType
-    return body
 
 
 async def _receive(request: Request, limit: int) -> bytes:

@@ -13,6 +13,8 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from ..domain.errors import (
     DatabaseUnavailable,
     FenceRequired,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
     InsufficientStorage,
     InvalidTransition,
     JobExecuting,
@@ -39,11 +41,13 @@ _EXAMPLE_ERRORS: dict[str, Exception] = {
     "invalid-transition": InvalidTransition(42, JobStatus.COMPLETE),
     "stale-fence": StaleFence(42, JobStatus.EXECUTING),
     "job-executing": JobExecuting(42, JobStatus.EXECUTING),
+    "idempotency-in-progress": IdempotencyInProgress(),
     "version-mismatch": VersionMismatch(42, 5),
     "body-too-large": BodyTooLarge(1024 * 1024),
     "unsupported-media-type": UnsupportedMediaType(),
     "validation-error": invalid("/priority", "must be an integer from 0 to 65535"),
     "query-too-complex": QueryTooComplex(),
+    "idempotency-mismatch": IdempotencyMismatch(),
     "fence-required": FenceRequired(42, JobStatus.EXECUTING),
     "database-unavailable": DatabaseUnavailable(),
     "not-ready": NotReady(),
@@ -113,10 +117,22 @@ PARAMETERS: dict[str, Schema] = {
         "description": 'ETags of which the job must have one, such as `"4"`, or `*`.',
         "schema": {"type": "string"},
     },
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Makes the request safe to repeat: for 24 hours the same key with the same body, byte for byte, "
+        "changes nothing and gets the first answer again. A new key for each new request, such as a UUID.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "example": "0193a5e0-1c2b-7d3e-8f4a-5b6c7d8e9f00",
+    },
 }
 _HEADERS: dict[str, Schema] = {
     "ETag": {"description": "The job's `version`, in quotes.", "schema": {"type": "string"}, "example": '"4"'},
     "Location": {"description": "Where the job stands.", "schema": {"type": "string"}, "example": "/v1/jobs/42"},
+    "Idempotency-Replayed": {
+        "description": "Stands there when an earlier request with the same key got this answer.",
+        "schema": {"const": "true"},
+    },
     "X-Request-Id": {"description": "The request's id, as in the log.", "schema": {"type": "string", "format": "uuid"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }

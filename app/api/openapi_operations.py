@@ -82,11 +82,12 @@ _ERROR = {"error_type": "timeout", "message": "no answer within 10 s"}
 _WRITES = ("database-unavailable", "insufficient-storage", "not-ready")
 _READS = ("database-unavailable", "not-ready")
 _BODY = ("malformed-json", "forbidden", "body-too-large", "unsupported-media-type", "validation-error")
+_REPEATABLE = ("idempotency-in-progress", "idempotency-mismatch")
 _MARK = (*_BODY, "job-not-found", "invalid-transition", "stale-fence", *_WRITES)
 
 
-def _ack(status: str) -> dict[int, Answer]:
-    return {200: Answer("The job's status now.", "Ack", {"id": 42, "status": status, "duplicate": False})}
+def _ack(status: str, *headers: str) -> dict[int, Answer]:
+    return {200: Answer("The job's status now.", "Ack", {"id": 42, "status": status, "duplicate": False}, headers)}
 
 
 def _mark(body: Body, status: str, *problems: str) -> Operation:
@@ -97,6 +98,7 @@ _JOB = {200: Answer("The job.", "Job", JOB_EXAMPLE, headers=("ETag",))}
 
 OPERATIONS: dict[str, Operation] = {
     "enqueue": Operation(
+        parameters=("Idempotency-Key",),
         body=Body(
             EnqueuableJobBody,
             {
@@ -115,12 +117,23 @@ OPERATIONS: dict[str, Operation] = {
             },
         ),
         answers={
-            201: Answer("The job is stored.", "Enqueued", {"id": 42, "outcome": "inserted"}, headers=("Location",)),
-            200: Answer("A duplicate stands.", "Enqueued", {"id": 17, "outcome": "existing"}, headers=("Location",)),
+            201: Answer(
+                "The job is stored.",
+                "Enqueued",
+                {"id": 42, "outcome": "inserted"},
+                headers=("Location", "Idempotency-Replayed"),
+            ),
+            200: Answer(
+                "A duplicate stands.",
+                "Enqueued",
+                {"id": 17, "outcome": "existing"},
+                headers=("Location", "Idempotency-Replayed"),
+            ),
         },
-        problems=(*_BODY, *_WRITES),
+        problems=(*_BODY, *_REPEATABLE, *_WRITES),
     ),
     "enqueue_many": Operation(
+        parameters=("Idempotency-Key",),
         body=Body(
             EnqueuableJobsBody,
             {"two": {"jobs": [{"executor": "send_email", "data": 1}, {"executor": "send_email", "data": 2}]}},
@@ -130,9 +143,10 @@ OPERATIONS: dict[str, Operation] = {
                 "All jobs are stored.",
                 "EnqueuedMany",
                 {"results": [{"id": 42, "outcome": "inserted"}, {"id": 43, "outcome": "inserted"}]},
+                headers=("Idempotency-Replayed",),
             )
         },
-        problems=(*_BODY, *_WRITES),
+        problems=(*_BODY, *_REPEATABLE, *_WRITES),
     ),
     "get_job": Operation(parameters=("id",), answers=_JOB, problems=("job-not-found", "validation-error", *_READS)),
     "update_job": Operation(
@@ -149,10 +163,10 @@ OPERATIONS: dict[str, Operation] = {
         problems=(*_BODY, "job-not-found", "version-mismatch", *_WRITES),
     ),
     "rerun_job": Operation(
-        parameters=("id",),
+        parameters=("id", "Idempotency-Key"),
         body=Body(RerunBody, {"rerun": {}, "force": {"force": True}}, is_optional=True),
-        answers=_ack("retryable"),
-        problems=(*_BODY, "job-not-found", "job-executing", *_WRITES),
+        answers=_ack("retryable", "Idempotency-Replayed"),
+        problems=(*_BODY, "job-not-found", "job-executing", *_REPEATABLE, *_WRITES),
     ),
     "prune_jobs": Operation(
         body=Body(

@@ -23,7 +23,18 @@ from ..domain.limits import (
 
 PROTOCOL = 1
 SUBPROTOCOL = "rexecutor.v1"
-FEATURES = ("batch", "bulk", "claim", "leases", "prefetch", "prune", "query", "resume", "uniqueness")
+FEATURES = (
+    "batch",
+    "bulk",
+    "claim",
+    "idempotency_keys",
+    "leases",
+    "prefetch",
+    "prune",
+    "query",
+    "resume",
+    "uniqueness",
+)
 
 
 def limits_document(limits: Limits) -> dict[str, Any]:

@@ -6,6 +6,7 @@ What the service adds to the trait stands in keyword-only arguments here and in 
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from ..domain.idempotency import Idempotency
 from ..domain.instant import RunAt
 from ..domain.job import Ack, EnqueuableJob, Enqueued, ExecutionError, Job, JobChanges, Page
 from ..domain.pruning import PruneSpec
@@ -63,8 +64,12 @@ class Backend(Protocol):
         Raises NotReady while the server leaves.
         """
 
-    async def enqueue(self, job: EnqueuableJob) -> Enqueued:
-        """Store a job, or find the duplicate that its uniqueness criteria name; wakes the executor after the commit."""
+    async def enqueue(self, job: EnqueuableJob, *, idempotency: Idempotency | None = None) -> Enqueued:
+        """Store a job, or find the duplicate that its uniqueness criteria name; wakes the executor after the commit.
+
+        With ``idempotency`` the result is kept for 24 hours in the transaction of the change: a repeat gets it, changes
+        nothing, and raises IdempotencyMismatch when it asks for something else. What was refused is not kept.
+        """
 
     async def mark_job_complete(self, job_id: int, *, fence: int | None = None) -> Ack:
         """Mark a job as completed.
@@ -89,8 +94,11 @@ class Backend(Protocol):
     async def prune_jobs(self, spec: PruneSpec, *, dry_run: bool = False) -> int:
         """Delete the jobs that the spec names, in batches; return how many, or would be."""
 
-    async def rerun_job(self, job_id: int, *, force: bool = False) -> Ack:
-        """Make a job due now, with one attempt more. Raises JobNotFound; JobExecuting unless forced."""
+    async def rerun_job(self, job_id: int, *, force: bool = False, idempotency: Idempotency | None = None) -> Ack:
+        """Make a job due now, with one attempt more. Raises JobNotFound; JobExecuting unless forced.
+
+        Repeatable as an enqueue is.
+        """
 
     async def update_job(self, job_id: int, changes: JobChanges, *, if_match: frozenset[int] | None = None) -> Job:
         """Change members of a job in any state. Raises JobNotFound, VersionMismatch."""

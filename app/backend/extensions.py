@@ -7,6 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from ..domain.errors import BackendError
+from ..domain.idempotency import Idempotency
 from ..domain.job import Ack, EnqueuableJob, Enqueued, ExecutorSummary, Job, LeaseRenewed
 from ..domain.lifecycle import Acknowledgement
 from .contract import Backend
@@ -29,8 +30,13 @@ class Health(Struct, frozen=True, kw_only=True):
 class Extensions(Protocol):
     """Operations without a counterpart in the trait."""
 
-    async def enqueue_many(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
-        """Store all of the jobs or none; the results stand in their order, and later jobs see earlier ones."""
+    async def enqueue_many(
+        self, jobs: Sequence[EnqueuableJob], *, idempotency: Idempotency | None = None
+    ) -> list[Enqueued]:
+        """Store all of the jobs or none; the results stand in their order, and later jobs see earlier ones.
+
+        Repeatable as an enqueue is.
+        """
 
     async def get_job(self, job_id: int) -> Job:
         """Return a job. Raises JobNotFound."""
@@ -69,6 +75,9 @@ class Extensions(Protocol):
 
     async def rescue(self) -> int:
         """Take jobs back whose leases have run out; return how many."""
+
+    async def forget_answers(self) -> int:
+        """Forget answers to repeatable calls whose 24 hours are over, a bounded number; return how many."""
 
     async def drain(self, seconds: float) -> None:
         """Hand out no more jobs, and wait until none is held here, at most for ``seconds``.

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ..delivery.registry import Registry
 from ..domain.errors import BackendError
+from ..domain.idempotency import Idempotency
 from ..domain.instant import RunAt
 from ..domain.job import (
     Ack,
@@ -25,6 +26,7 @@ from ..domain.query import Query
 from ..observability.meter import Meter
 from ..store import counts, health, prune, search
 from ..store.dialects.base import Dialect
+from ..store.idempotency import Answered
 from .contract import Subscription
 from .extensions import Health, Service
 from .operation import Guarded
@@ -57,12 +59,14 @@ class SqlBackend:
         with self._operation():
             return await self._registry.subscribe(executor, worker=worker, prefetch=prefetch, resume=resume)
 
-    async def enqueue(self, job: EnqueuableJob) -> Enqueued:
+    async def enqueue(self, job: EnqueuableJob, *, idempotency: Idempotency | None = None) -> Enqueued:
         """Store a job, or find its duplicate."""
         with self._operation():
             if job.scheduled_at is None and self._registry.expect(job.executor):
                 # The claim is submitted in this pause, and shares the transaction of the insert.
                 await asyncio.sleep(0)
+            if idempotency is not None:
+                return _once(await self._dialect.insert_once([job], idempotency), idempotency)[0]
             return (await self._dialect.insert([job]))[0]
 
     async def mark_job_complete(self, job_id: int, *, fence: int | None = None) -> Ack:
@@ -98,9 +102,11 @@ class SqlBackend:
         with self._operation():
             return await prune.prune(self._dialect, spec, dry_run=dry_run)
 
-    async def rerun_job(self, job_id: int, *, force: bool = False) -> Ack:
+    async def rerun_job(self, job_id: int, *, force: bool = False, idempotency: Idempotency | None = None) -> Ack:
         """Make a job due now."""
         with self._operation():
+            if idempotency is not None:
+                return _once(await self._dialect.rerun_once(job_id, idempotency, force=force), idempotency)
             return _outcome(await self._dialect.rerun(job_id, force=force))
 
     async def update_job(self, job_id: int, changes: JobChanges, *, if_match: frozenset[int] | None = None) -> Job:
@@ -115,9 +121,13 @@ class SqlBackend:
 
     # The extensions.
 
-    async def enqueue_many(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
+    async def enqueue_many(
+        self, jobs: Sequence[EnqueuableJob], *, idempotency: Idempotency | None = None
+    ) -> list[Enqueued]:
         """Store all of the jobs or none."""
         with self._operation():
+            if idempotency is not None:
+                return _once(await self._dialect.insert_once(jobs, idempotency), idempotency)
             return await self._dialect.insert(jobs) if jobs else []
 
     async def get_job(self, job_id: int) -> Job:
@@ -168,6 +178,11 @@ class SqlBackend:
         with self._operation():
             return await self._dialect.rescue()
 
+    async def forget_answers(self) -> int:
+        """Forget answers whose time is over."""
+        with self._operation():
+            return await self._dialect.forget_answers()
+
     async def drain(self, seconds: float) -> None:
         """Hand out no more jobs, and wait until none is held here."""
         await self._registry.drain(seconds)
@@ -198,6 +213,12 @@ def _outcome(outcome: Result | BackendError) -> Result:
     if isinstance(outcome, BackendError):
         raise outcome
     return outcome
+
+
+def _once(outcome: Answered[Result] | BackendError, idempotency: Idempotency) -> Result:
+    answered = _outcome(outcome)
+    idempotency.is_replay = answered.is_replay
+    return answered.answer
 
 
 def _fits(backend: SqlBackend) -> Service:

@@ -61,6 +61,14 @@ class PayloadTooLarge(BackendError):
         """Where the job stands in a request."""
 
 
+class IdempotencyMismatch(BackendError):
+    """The key came with another body before."""
+
+
+class IdempotencyInProgress(BackendError):
+    """The call that bears the same key has not ended in time; nothing is known of its outcome."""
+
+
 class QueryTooComplex(BackendError):
     """The query is beyond the limits, its time included."""
 

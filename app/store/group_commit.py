@@ -22,18 +22,20 @@ MAX_ITEMS_PER_COMMIT = 4_000
 class Member(Generic[Transaction]):
     """Items for one function, all done or none; ``results`` or ``error`` is set when the transaction has ended."""
 
-    __slots__ = ("error", "future", "items", "results", "run")
+    __slots__ = ("error", "future", "items", "results", "run", "size")
 
     def __init__(
         self,
         run: Callable[[Transaction, list[Any]], list[Any]],
         items: Sequence[Any],
         future: asyncio.Future[list[Any]],
+        size: int,
     ) -> None:
-        """Bind a function to its items."""
+        """Bind a function to its items, which are as much work as ``size`` single ones."""
         self.run = run
         self.items = items
         self.future = future
+        self.size = size
         self.results: list[Any] | None = None
         self.error: BaseException | None = None
 
@@ -52,17 +54,22 @@ class GroupCommit(Generic[Transaction]):
         self._closed = False
 
     async def submit(
-        self, run: Callable[[Transaction, list[Item]], list[Result]], items: Sequence[Item]
+        self,
+        run: Callable[[Transaction, list[Item]], list[Result]],
+        items: Sequence[Item],
+        *,
+        size: int | None = None,
     ) -> list[Result]:
         """Run ``run(transaction, items)`` in the next transaction; return its results once they are durable.
 
-        ``run`` gets the items of several members at once and returns a result for each. Whoever is cancelled while
-        waiting leaves its write behind: it is done all the same. Raises DatabaseUnavailable after the close.
+        ``run`` gets the items of several members at once and returns a result for each. ``size`` tells how many rows
+        they stand for, if not one each. Whoever is cancelled while waiting leaves its write behind: it is done all the
+        same. Raises DatabaseUnavailable after the close.
         """
         if self._closed:
             raise DatabaseUnavailable("the database is closed")
         future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        self._waiting.put(Member(run, items, future))
+        self._waiting.put(Member(run, items, future, len(items) if size is None else size))
         return await future
 
     def close(self) -> None:
@@ -78,9 +85,9 @@ class GroupCommit(Generic[Transaction]):
         if first is None:
             return None
         batch = [first]
-        room = MAX_ITEMS_PER_COMMIT - len(first.items)
+        room = MAX_ITEMS_PER_COMMIT - first.size
         while (member := self._next()) is not None:
-            room -= len(member.items)
+            room -= member.size
             if room < 0:
                 self._left_over = member
                 break

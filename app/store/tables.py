@@ -101,6 +101,23 @@ class LeaseRow(SQLModel, table=True):
     """The token before the last resume: good until the client has spoken on its new connection."""
 
 
+class IdempotencyKeyRow(SQLModel, table=True):
+    """The answer to a call that its caller may repeat, kept in the transaction of its change.
+
+    Ids rise with time, so the oldest rows are found without an index on ``expires_at``.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("idempotency_keys_key", "scope", "key", unique=True),)
+
+    id: int = Field(sa_column=Column(_Id, primary_key=True, autoincrement=True))
+    scope: str = Field(sa_column=Column(Text, nullable=False))
+    key: str = Field(sa_column=Column(Text, nullable=False))
+    body_hash: str = Field(sa_column=Column(Text, nullable=False))
+    expires_at: int = Field(sa_column=Column(BigInteger, nullable=False))
+    answer: str = Field(sa_column=Column(Text, nullable=False))
+
+
 class ExecutorCountRow(SQLModel, table=True):
     """How many jobs of an executor have a status, kept in the transaction of each change."""
 

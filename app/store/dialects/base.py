@@ -9,12 +9,14 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...domain.errors import BackendError
+from ...domain.idempotency import Idempotency
 from ...domain.instant import Instant
 from ...domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
 from ...domain.lifecycle import Acknowledgement
 from ...domain.status import JobStatus
 from ...observability.failpoints import Failpoints
 from ..claim import ClaimCall, Claimed, NewLease, Resume, Resumed
+from ..idempotency import Answered
 
 
 class DatabaseUnusable(RuntimeError):
@@ -68,6 +70,19 @@ class Dialect(Protocol):
 
     async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
         """Apply acknowledgements in order, each with an outcome of its own."""
+
+    # Repeatable calls: a key whose call was answered changes nothing again, also within one transaction.
+
+    async def insert_once(
+        self, jobs: Sequence[EnqueuableJob], idempotency: Idempotency
+    ) -> Answered[list[Enqueued]] | BackendError:
+        """Store jobs in order, all or none, and keep the answer with them."""
+
+    async def rerun_once(self, job_id: int, idempotency: Idempotency, *, force: bool) -> Answered[Ack] | BackendError:
+        """Make a job due now, and keep the answer with the change."""
+
+    async def forget_answers(self) -> int:
+        """Delete kept answers that have expired, a bounded number; return how many."""
 
     # Leases.
 

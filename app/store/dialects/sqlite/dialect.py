@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ....domain.errors import BackendError, DatabaseUnavailable, InsufficientStorage, QueryTooComplex
+from ....domain.idempotency import Idempotency
 from ....domain.instant import Instant
 from ....domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
 from ....domain.lifecycle import Acknowledgement
@@ -22,6 +23,7 @@ from ....domain.status import JobStatus
 from ...claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit
+from ...idempotency import Answered, InsertOnce, RerunOnce
 from ..base import DatabaseUnusable, StoreRules
 from .acknowledge import acknowledge
 from .administration import Deletion, Rerun, Update, delete_jobs, rerun_jobs, update_jobs
@@ -29,6 +31,7 @@ from .claim import SELECT_LEVELS, claim_jobs, open_leases
 from .connection import READER_PRAGMAS, open_writer
 from .file_lock import FileLock
 from .gauges import SELECT_OLDEST
+from .idempotency import forget_answers, insert_once, rerun_once
 from .insert import insert_jobs
 from .leases import (
     JobLease,
@@ -121,6 +124,21 @@ class SqliteDialect:
     async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
         """Apply acknowledgements in order, each with an outcome of its own."""
         return await self._commit.submit(acknowledge, calls)
+
+    async def insert_once(
+        self, jobs: Sequence[EnqueuableJob], idempotency: Idempotency
+    ) -> Answered[list[Enqueued]] | BackendError:
+        """Store jobs in order, all or none, and keep the answer with them."""
+        (outcome,) = await self._commit.submit(insert_once, [InsertOnce(idempotency, jobs)], size=len(jobs))
+        return outcome
+
+    async def rerun_once(self, job_id: int, idempotency: Idempotency, *, force: bool) -> Answered[Ack] | BackendError:
+        """Make a job due now, and keep the answer with the change."""
+        return await self._one(rerun_once, RerunOnce(idempotency, job_id, force))
+
+    async def forget_answers(self) -> int:
+        """Delete kept answers that have expired."""
+        return await self._one(forget_answers, None)
 
     async def open_lease(self, lease: NewLease) -> int:
         """Open a lease; return its id."""

@@ -12,12 +12,14 @@ from ...effects import EffectsListener
 from ...group_commit import GroupCommit, Member, resolve
 from ..base import StoreRules
 from .administration import update_jobs
+from .idempotency import insert_once
 from .insert import insert_jobs
 from .reserve import Reserve
 from .transaction import JobIdSequence, SqliteTransaction
 
 _TRIES = 4
-_ADDITIONS = frozenset({insert_jobs, update_jobs})
+_INSERTS = frozenset({insert_jobs, insert_once})
+_ADDITIONS = _INSERTS | {update_jobs}
 """What makes the database larger."""
 
 SqliteMember: TypeAlias = Member[SqliteTransaction]
@@ -141,7 +143,7 @@ def _run_together(transaction: SqliteTransaction, batch: list[SqliteMember]) -> 
     for member in batch:
         groups.setdefault(member.run, []).append(member)
     # Inserts go first: a claim for a worker that waits is submitted right before the job that it is to see.
-    for members in sorted(groups.values(), key=lambda members: members[0].run is not insert_jobs):
+    for members in sorted(groups.values(), key=lambda members: members[0].run not in _INSERTS):
         results = members[0].run(transaction, [item for member in members for item in member.items])
         start = 0
         for member in members:
