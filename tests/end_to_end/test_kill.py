@@ -70,6 +70,9 @@ async def test_what_was_acknowledged_survives_five_kills(tmp_path):
         doing = [asyncio.create_task(produce(server, acknowledged)) for _ in range(4)]
         doing += [asyncio.create_task(work(server, completed)) for _ in range(2)]
         await asyncio.sleep(LOAD_SECONDS)  # the load itself
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(acknowledged) == before[0] or len(completed) == before[1]:
+                await asyncio.sleep(0.05)  # a busy machine
         await asyncio.to_thread(server.kill)
         for each in doing:
             await until_cut_off(each)
