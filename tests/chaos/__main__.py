@@ -18,8 +18,8 @@ from tests.chaos.soak import soak
 PHASES: dict[str, tuple[Phase, int]] = {
     "kills": (kills, 50),
     "workers": (workers, 50),
-    "pauses": (pauses, 20),
-    "proxy": (proxy, 50),
+    "pauses": (pauses, 15),
+    "proxy": (proxy, 30),
     "drains": (drains, 30),
     "failpoints": (failpoints, len(POINTS)),
     "soak": (soak, 600),

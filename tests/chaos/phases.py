@@ -36,7 +36,7 @@ async def kills(folder: Path, count: int, seed: int) -> Verdict:
     async def run() -> None:
         async with rig.running():
             for _ in range(count):
-                await asyncio.sleep(rig.dice.uniform(0.1, 2.5))
+                await asyncio.sleep(rig.dice.uniform(0.1, 1.5))
                 await asyncio.to_thread(rig.server.kill)
                 await asyncio.to_thread(rig.server.start)
 

@@ -20,12 +20,17 @@ _WARM_UP = 0.25
 """The part of the soak whose growth is that of caches; slopes are of the rest."""
 
 
+_MARKS = {"resident_mib": 20.0, "open_files": 15.0, "threads": 3.0, "tasks": 15.0, "wal_mib": 16.0}
+"""By how much each may have grown in the end, by its slope, once the service was warm."""
+
+
 class Sample(Struct, frozen=True):
     """The server at a time."""
 
     at: float
     resident_mib: float
-    files: int
+    open_files: int
+    threads: int
     tasks: float | None
     wal_mib: float
 
@@ -45,7 +50,9 @@ async def soak(folder: Path, seconds: int, seed: int) -> Verdict:
             churning.cancel()
             with suppress(asyncio.CancelledError):
                 await churning
-        rig.figures += _slopes(samples)
+        told, beyond = growth(samples)
+        rig.figures += told
+        rig.faults += beyond
         files = sorted(rig.folder.glob("*.history"))
         rig.figures += await asyncio.to_thread(lambda: _latencies(list(read_history(files))))
 
@@ -66,12 +73,13 @@ async def _churn(rig: Rig) -> None:
 
 async def _sample(rig: Rig) -> Sample:
     process = Path("/proc") / str(rig.server.pid)
-    resident = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     wal = Path(f"{rig.server.database}-wal")
     return Sample(
         at=time.monotonic(),
-        resident_mib=int(resident.split()[1]) / 1024,
-        files=len(list((process / "fd").iterdir())),
+        resident_mib=int(status["VmRSS"].split()[0]) / 1024,
+        open_files=len(list((process / "fd").iterdir())),
+        threads=int(status["Threads"]),
         tasks=await _tasks(rig),
         wal_mib=wal.stat().st_size / 2**20 if wal.exists() else 0.0,
     )
@@ -87,24 +95,24 @@ async def _tasks(rig: Rig) -> float | None:
     return None
 
 
-def _slopes(samples: Sequence[Sample]) -> list[str]:
+def growth(samples: Sequence[Sample]) -> tuple[list[str], list[str]]:
+    """Return what was measured, in sentences, and what grew beyond its mark once the service was warm."""
     warm = samples[int(len(samples) * _WARM_UP) :]
     times = [sample.at for sample in warm]
-    told = []
-    for name, unit, values in (
-        ("resident memory", "MiB", [sample.resident_mib for sample in warm]),
-        ("open files", "", [float(sample.files) for sample in warm]),
-        ("WAL", "MiB", [sample.wal_mib for sample in warm]),
-        ("asyncio tasks", "", [sample.tasks for sample in warm if sample.tasks is not None]),
-    ):
-        if len(values) == len(times):
-            per_hour = _slope(times, values) * 3_600
-            told.append(
-                f"{name}: {values[0]:.1f} → {values[-1]:.1f} {unit}, slope {per_hour:+.1f} an hour".replace(" ,", ",")
-            )
-        else:
+    told, beyond = [], []
+    for name, mark in _MARKS.items():
+        values = [getattr(sample, name) for sample in warm]
+        if None in values:
             told.append(f"{name}: not told by the service")
-    return told
+            continue
+        slope = _slope(times, values)
+        grown = slope * (times[-1] - times[0])
+        told.append(
+            f"{name}: {values[0]:.1f} → {values[-1]:.1f}, at most {max(values):.1f}, {slope * 3_600:+.1f} an hour"
+        )
+        if grown > mark:
+            beyond.append(f"{name} grew by {grown:.1f}, the mark is {mark}")
+    return told, beyond
 
 
 def _slope(times: Sequence[float], values: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ def _over_credit(facts: Facts, lines: list[ConnectionLine]) -> Iterator[str]:
     credits = 0
     returns = False
     holding: list[tuple[int, int]] = []
+    requests: list[Requested] = []
     connection: Connected | None = None
     for line in lines:
         match line:
@@ -23,9 +24,11 @@ def _over_credit(facts: Facts, lines: list[ConnectionLine]) -> Iterator[str]:
                 connection, credits, returns, holding = line, line.credits, line.returns, list(line.held)
             case Requested():
                 credits += line.credits
+                requests.append(line)
                 returns = connection is not None and connection.returns
             case Stopped():
-                credits, returns = 0, False
+                since = [request.credits for request in requests if request.at >= line.asked_at]
+                credits, returns = sum(since), returns and bool(since)
             case Revoked():
                 if (line.job_id, line.fence) in holding:
                     holding.remove((line.job_id, line.fence))

@@ -90,9 +90,10 @@ class Requested(Line, frozen=True, kw_only=True, tag="requested"):
 
 
 class Stopped(Line, frozen=True, kw_only=True, tag="stopped"):
-    """The result of a stop was read: no job may follow."""
+    """The result of a stop was read: no job may follow, but for what was requested after the stop was sent."""
 
     connection: str
+    asked_at: int
 
 
 class Delivered(Line, frozen=True, kw_only=True, tag="delivered"):

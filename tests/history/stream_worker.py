@@ -63,6 +63,7 @@ class StreamWorker:
         self._work: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._answers: dict[str, asyncio.Future[bool]] = {}
         self._stopped = asyncio.Event()
+        self._stop_asked_at = 0
 
     def leave(self) -> None:
         """Ask it to finish what it has and go."""
@@ -171,6 +172,7 @@ class StreamWorker:
 
     async def _stop(self, socket: ClientConnection) -> None:
         self._stopped.clear()
+        self._stop_asked_at = now()
         await socket.send('{"type":"stop","ref":"stop"}')
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), 3)
@@ -210,7 +212,7 @@ class StreamWorker:
                     self._work.pop(key).cancel()
                 self._ask_for_one_more()
             case "result" if message.get("ref") == "stop":
-                self._recorder.write(Stopped(at=now(), connection=name))
+                self._recorder.write(Stopped(at=now(), connection=name, asked_at=self._stop_asked_at))
                 self._stopped.set()
             case "result":
                 self._take_result(message)

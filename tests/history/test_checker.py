@@ -263,8 +263,13 @@ def test_an_acknowledgement_without_prefetch_gives_no_credit():
 
 
 def test_a_job_after_a_stop_is_told():
-    stopped: list[AnyLine] = [Stopped(at=150, connection="a")]
-    assert told(Rule.WITHIN_CREDIT, enqueue(1), hello(), stopped, job(1, 1, 200), ack(1, 1, 300), stored(1))
+    stopped: list[AnyLine] = [Stopped(at=150, connection="a", asked_at=140)]
+    rest = job(1, 1, 200) + ack(1, 1, 300) + stored(1)
+    assert told(Rule.WITHIN_CREDIT, enqueue(1), hello(), stopped, rest)
+    asked_before: list[AnyLine] = [Requested(at=130, connection="a", credits=1)]
+    assert told(Rule.WITHIN_CREDIT, enqueue(1), hello(), asked_before, stopped, rest)
+    asked_behind: list[AnyLine] = [Requested(at=145, connection="a", credits=1)]
+    assert nothing_told(enqueue(1), hello(), asked_behind, stopped, rest)
 
 
 def test_a_revoke_before_its_job_is_told():
