@@ -59,15 +59,16 @@ class Record:
 
 
 async def enqueue(http: httpx2.AsyncClient, record: Record, key: str, data: list[str]) -> None:
-    """Enqueue one job or, all or nothing, several."""
+    """Enqueue one job or, all or nothing, several; a call with a slash in its key may be repeated under it."""
     record.enqueues[key] = data
+    headers = {"Idempotency-Key": key} if "/" in key else {}
     jobs = [{"executor": "mail", "data": each, "max_attempts": 100} for each in data]
     if len(jobs) == 1:
-        answer = await http.post("/v1/jobs", json=jobs[0])
+        answer = await http.post("/v1/jobs", json=jobs[0], headers=headers)
         assert answer.status_code == 201, answer.text
         record.acknowledged[key] = [answer.json()["id"]]
     else:
-        answer = await http.post("/v1/jobs/bulk", json={"jobs": jobs})
+        answer = await http.post("/v1/jobs/bulk", json={"jobs": jobs}, headers=headers)
         assert answer.status_code == 200, answer.text
         record.acknowledged[key] = [result["id"] for result in answer.json()["results"]]
 
@@ -75,9 +76,19 @@ async def enqueue(http: httpx2.AsyncClient, record: Record, key: str, data: list
 async def produce(server: Server, record: Record, name: str) -> None:
     async with http_client(server.url) as http:
         for number in count():
-            key = f"{name}-{number}"
+            key = f"{name}{number}"
             await enqueue(http, record, key, [f"{key}-{index}" for index in range(3 if number % 4 == 3 else 1)])
             await asyncio.sleep(PACE_SECONDS)  # paced: what is left over has to be worked off
+
+
+async def repeat(server: Server, record: Record) -> None:
+    """Make the calls again that bear an Idempotency-Key: what was answered is answered so again."""
+    answered = dict(record.acknowledged)
+    async with http_client(server.url) as http:
+        for key, data in record.enqueues.items():
+            if "/" in key:
+                await enqueue(http, record, key, data)
+    assert record.acknowledged.items() >= answered.items()
 
 
 async def work(server: Server, record: Record) -> None:

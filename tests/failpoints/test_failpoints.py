@@ -22,6 +22,7 @@ from tests.failpoints.load import (
     claim_and_vanish,
     produce,
     prune,
+    repeat,
     until_cut_off,
     work,
     work_again,
@@ -37,6 +38,7 @@ OLD_JOBS = 30
 
 POINTS = [
     "insert_jobs.before_commit=exit@2",
+    "insert_once.after_commit=exit@2",
     "claim_jobs.after_commit=exit@2",
     "acknowledge.after_commit=exit@2",
 ]
@@ -44,6 +46,9 @@ MORE_POINTS = [
     "insert_jobs.before_commit=exit@9",
     "insert_jobs.after_commit=exit@1",
     "insert_jobs.after_commit=exit@5",
+    "insert_once.before_commit=exit@1",
+    "insert_once.before_commit=exit@7",
+    "insert_once.after_commit=exit@7",
     "claim_jobs.before_commit=exit@1",
     "claim_jobs.before_commit=exit@6",
     "claim_jobs.after_commit=exit@6",
@@ -85,7 +90,7 @@ async def exit_at(point: str, folder: Path, *, is_draining: bool = False) -> Non
     old_ids = await seed(folder, record)
     server = Server(folder, lease_seconds=LEASE_SECONDS, drain_seconds=10, failpoints=point)
     await asyncio.to_thread(server.start)
-    clients = [produce(server, record, f"producer{number}") for number in range(3)]
+    clients = [produce(server, record, name) for name in ("one-", "other-", "key/", "another-key/")]
     clients += [work(server, record), work(server, record), work_and_hold(server, record)]
     clients += [claim_and_vanish(server, record), prune(server)]
     running = [asyncio.create_task(until_cut_off(client)) for client in clients]
@@ -105,6 +110,7 @@ async def exit_at(point: str, folder: Path, *, is_draining: bool = False) -> Non
     started_at = asyncio.get_running_loop().time()
     try:
         await check_old_jobs(server, old_ids)
+        await repeat(server, record)
         working = asyncio.create_task(work_again(server, record))
         stored = await when_all_complete(server)
         working.cancel()
@@ -189,6 +195,7 @@ def check_enqueues(record: Record, stored: dict[int, dict[str, Any]]) -> None:
         if key in record.acknowledged:
             assert found == [[job_id] for job_id in record.acknowledged[key]]
         else:
+            assert "/" not in key, "it was repeated"
             assert {len(ids) for ids in found} in ({0}, {1})
     assert not ids_of
 
