@@ -18,7 +18,7 @@ from ..observability.failpoints import Failpoints
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop
 from ..observability.meter import Meter
-from ..observability.metrics import CONNECTIONS, CREDITS, DRAINING, HELD_JOBS
+from ..observability.metrics import CONNECTIONS, CREDITS, DRAINING, HELD_JOBS, TASKS
 from ..observability.tally import Series
 from ..store.claim import NewLease, Resume, Resumed
 from ..store.dialects.base import Dialect
@@ -88,6 +88,7 @@ class Registry:
     def readings(self) -> Iterator[tuple[Series, int]]:
         """Return what there is of connections, their credits and their jobs."""
         yield (DRAINING, ()), int(self._draining)
+        yield (TASKS, ()), len(asyncio.all_tasks())
         for subscription in set(self._by_lease.values()):
             labels = (subscription.executor,)
             yield (CONNECTIONS, labels), 1

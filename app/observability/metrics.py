@@ -82,6 +82,11 @@ DRAINING = Metric(
     kind=Kind.GAUGE,
     meaning="1 once this server has begun to leave, else 0.",
 )
+TASKS = Metric(
+    name="rexecutor_tasks",
+    kind=Kind.GAUGE,
+    meaning="Tasks in this server's event loop: a few for each connection and request that is open.",
+)
 CONNECTIONS = Metric(
     name="rexecutor_connections",
     kind=Kind.GAUGE,
@@ -176,6 +181,7 @@ METRICS = (
     JOBS,
     OLDEST_READY,
     DRAINING,
+    TASKS,
     CONNECTIONS,
     CREDITS,
     HELD_JOBS,

@@ -23,7 +23,7 @@ _FUNCTIONS = [
     "resume_sessions",
     "open_leases",
 ]
-_FUNCTIONS += ["renew_sessions", "renew_jobs", "rerun_jobs", "update_jobs"]
+_FUNCTIONS += ["renew_sessions", "renew_jobs", "rerun_jobs", "update_jobs", "insert_once", "rerun_once"]
 POINTS = [f"{function}.{moment}_commit" for function in _FUNCTIONS for moment in ("before", "after")]
 POINTS += ["answer.before", "answer.middle", "frame.before", "frame.middle", "drain.begun", "drain.waiting"]
 _POINT_SECONDS = 10

@@ -128,8 +128,6 @@ class Rig:
                 base_url=f"http://127.0.0.1:{rest_through or port}", timeout=5, trust_env=False
             )
             self.client = RestClient(self._http, self._recorder, self.dice, EXECUTORS)
-            features = (await self._http.get("/v1")).json()["features"]
-            self.client.repeats = any("idempotency" in feature for feature in features)
             loads = [self.client.produce(pause_seconds) for _ in range(2)]
             loads += [self.client.operate(4 * pause_seconds), self.client.poll()]
             self._clients = [asyncio.create_task(load) for load in loads]

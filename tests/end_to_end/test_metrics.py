@@ -13,10 +13,12 @@ async def test_metrics_follow_a_worker_from_its_hello_to_its_leave(tmp_path):
     server = Server(tmp_path, lease_seconds=30)
     with server.running():
         async with http_client(server.url) as http:
+            tasks = (await scrape(http)).value("tasks")
             async with connect(address(server, "mail", "prefetch=3"), proxy=None) as socket:
                 assert (await receive(socket))["type"] == "hello"
                 page = await scrape(http)
                 assert (page.value("connections", executor="mail"), page.value("credits", executor="mail")) == (1, 3)
+                assert page.value("tasks") > tasks
                 assert page.value("http_requests_total", operation="subscribe_ready_jobs", status="101") == 1
 
                 for members in ({}, {}, {"delay": 0.2}):

@@ -40,8 +40,6 @@ class RestClient:
         self._executors = executors
         self.known: list[int] = []
         """Jobs that were acknowledged."""
-        self.repeats = False
-        """Whether an enqueue with an unknown outcome is repeated under its key."""
 
     # Producers.
 
@@ -57,21 +55,25 @@ class RestClient:
         members |= self._dice.choice([{}, {}, {}, {"delay": 0.3}, {"max_attempts": 2}, {"priority": 3}])
         jobs = [{"executor": executor, "data": {"marker": marker}, **members} for marker in markers]
         path, body = ("/v1/jobs", jobs[0]) if count == 1 else ("/v1/jobs/bulk", {"jobs": jobs})
-        key = uuid4().hex
+        headers = self._key()
         for attempt in range(4):
             at = now()
             not_before = at + int(members["delay"] * 1_000_000) if "delay" in members and attempt == 0 else None
             asked = Called(
                 at=at, call=uuid4().hex, operation="enqueue", executor=executor, markers=markers, not_before=not_before
             )
-            outcome, answer = await self._call(asked, "POST", path, body, headers={"Idempotency-Key": key})
+            outcome, answer = await self._call(asked, "POST", path, body, headers=headers)
             if outcome is not Outcome.UNKNOWN:
                 ids = _ids(answer) if outcome is Outcome.ACCEPTED else []
                 self.known.extend(ids)
                 return ids
-            if not self.repeats or self._dice.random() < 0.3:
+            if not headers or self._dice.random() < 0.3:
                 break
         return []
+
+    def _key(self) -> dict[str, str]:
+        """Return the header that makes a call safe to repeat, half the time."""
+        return {"Idempotency-Key": uuid4().hex} if self._dice.random() < 0.5 else {}
 
     # Operators.
 
@@ -118,7 +120,8 @@ class RestClient:
             not_before=None if delay is None else at + int(delay * 1_000_000),
         )
         body = body if fence is None else {**body, "fence": fence}
-        return (await self._call(asked, "POST", f"/v1/jobs/{job_id}/{operation}", body))[0]
+        headers = self._key() if operation == "rerun" else {}
+        return (await self._call(asked, "POST", f"/v1/jobs/{job_id}/{operation}", body, headers=headers))[0]
 
     async def prune(self) -> None:
         """Delete some finished jobs."""
