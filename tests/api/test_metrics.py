@@ -81,6 +81,13 @@ async def test_counters_tell_what_happened_to_the_jobs(api: httpx2.AsyncClient) 
     assert page.value("database_up") == 1
 
 
+async def test_answer_given_again_is_no_second_enqueue(api: httpx2.AsyncClient) -> None:
+    for replayed in (None, "true"):
+        answer = await api.post("/v1/jobs", json={"executor": "mail"}, headers={"idempotency-key": "k"})
+        assert (answer.status_code, answer.headers.get("idempotency-replayed")) == (201, replayed)
+    assert (await scrape(api)).by("outcome", "jobs_enqueued_total", executor="mail") == {"inserted": 1}
+
+
 async def test_what_has_not_happened_yet_is_zero(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     page = await scrape(api)
