@@ -63,8 +63,8 @@ async def read_repeatable(
     request: Request, decoder: msgspec.json.Decoder[T], operation: str, *, limit: int, optional: bool = False
 ) -> tuple[T, Idempotency | None]:
     """Read a request's body as read_json does; return also what makes it a repeat of others, if it bears a key."""
-    body = await read_body(request, limit)
-    call = _idempotency_of(request, operation, body)
+    body, headers = await read_body(request, limit)
+    call = _idempotency_of(request, operation, body) if _HEADER in headers else None
     return await decode_json(body, decoder, optional=optional), call
 
 
@@ -80,10 +80,8 @@ def replay_headers(call: Idempotency | None) -> dict[str, str]:
     return {"Idempotency-Replayed": "true"} if call is not None and call.is_replay else {}
 
 
-def _idempotency_of(request: Request, operation: str, body: bytes) -> Idempotency | None:
+def _idempotency_of(request: Request, operation: str, body: bytes) -> Idempotency:
     given = [value for name, value in request.scope["headers"] if name == _HEADER]
-    if not given:
-        return None
     key = given[0].strip(b" \t")
     if len(given) > 1 or not _KEY.fullmatch(key):
         raise invalid(

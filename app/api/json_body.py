@@ -39,11 +39,12 @@ async def read_json(request: Request, decoder: msgspec.json.Decoder[T], *, limit
     With ``optional``, no body at all stands for ``{}``. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson,
     ValidationFailed, or ForeignOrigin for no body from a foreign page.
     """
-    return await decode_json(await read_body(request, limit), decoder, optional=optional)
+    body, _ = await read_body(request, limit)
+    return await decode_json(body, decoder, optional=optional)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return a request's body as it came.
+async def read_body(request: Request, limit: int) -> tuple[bytes, dict[bytes, bytes]]:
+    """Return a request's body as it came, and its headers; of doubled ones the last.
 
     Raises UnsupportedMediaType, BodyTooLarge, or ForeignOrigin for no body from a foreign page.
     """
@@ -61,7 +62,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         and headers.get(b"content-encoding", b"identity").strip().lower() == b"identity"
     ):
         raise UnsupportedMediaType
-    return body
+    return body, headers
 
 
 async def decode_json(body: bytes, decoder: msgspec.json.Decoder[T], *, optional: bool = False) -> T:

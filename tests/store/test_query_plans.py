@@ -8,11 +8,12 @@ from datetime import timedelta
 import pytest
 
 from app.backend.extensions import Service
+from app.domain.idempotency import Idempotency
 from app.domain.job import EnqueuableJob, JobChanges
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField
 from app.store import migrations
-from app.store.dialects.sqlite import claim, gauges, insert, leases, rows
+from app.store.dialects.sqlite import claim, gauges, idempotency, insert, leases, rows
 from tests.builders import FAILURE, MINUTE, new_job, unique
 
 STATEMENTS = {
@@ -30,6 +31,7 @@ STATEMENTS = {
     "unique among scheduled": (insert.NEAREST_SCHEDULED, "jobs_ready", "executor=? AND priority=? AND scheduled_at"),
     "unique among finished": (insert.NEAREST_IN_HISTORY, "jobs_history", "executor=? AND status=? AND scheduled_at"),
     "unique among executing": (insert.NEAREST_EXECUTING, "jobs_lease", "lease_id=?"),
+    "answers of repeatable calls": (idempotency.SELECT_KEPT, "idempotency_keys_key", "scope=? AND key=?"),
     "priorities of an executor": (insert.NEXT_PRIORITY, "jobs_ready", "executor=? AND priority>?"),
 }
 STATUS_LOOKED_FOR = {
@@ -39,7 +41,7 @@ STATUS_LOOKED_FOR = {
     "unique among finished": "complete",
     "unique among executing": "executing",
 }
-FULL_SCAN = re.compile(r"SCAN (jobs|job_errors)\b")
+FULL_SCAN = re.compile(r"SCAN (jobs|job_errors|idempotency_keys|kept)\b")
 
 
 @pytest.fixture
@@ -124,6 +126,9 @@ async def daily_life(service: Service) -> None:
         unique(within=MINUTE, statuses=every_status),
     ):
         await service.enqueue(new_job("e0", unique=criteria))
+    for _ in range(2):
+        again = Idempotency(scope="enqueue", key="k", body_hash="")
+        await service.enqueue(new_job("e0"), idempotency=again)
     subscription = await service.subscribe_ready_jobs("e0", prefetch=3)
     for _ in range(3):
         await anext(aiter(subscription))

@@ -46,7 +46,7 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
 FROM json_each(:kept)
 """
 # Ids rise with time: what has expired stands at their beginning.
-_FORGET = """
+FORGET = """
 DELETE FROM idempotency_keys
 WHERE id IN (SELECT id FROM idempotency_keys ORDER BY id LIMIT :limit) AND expires_at <= :now
 """
@@ -88,7 +88,7 @@ def rerun_once(transaction: SqliteTransaction, calls: Sequence[RerunOnce]) -> li
 def forget_answers(transaction: SqliteTransaction, calls: Sequence[None]) -> list[int]:
     """Delete answers that have expired, a bounded number; return how many."""
     return [
-        transaction.connection.execute(_FORGET, {"limit": FORGET_BATCH, "now": transaction.now}).rowcount for _ in calls
+        transaction.connection.execute(FORGET, {"limit": FORGET_BATCH, "now": transaction.now}).rowcount for _ in calls
     ]
 
 
