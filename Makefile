@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test mutants check fuzz format bench chaos openapi lock clean
+.PHONY: help install run demo test mutants check fuzz format stalls bench chaos openapi lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -47,6 +47,9 @@ fuzz: install ## Try random operations and requests, MINUTES for each test (defa
 format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+stalls: install ## Prove that workers that never read harm nobody: 50 of 100
+	STALL_WORKERS=100 STALL_LEAST_SHARE=0.9 STALL_FILL_SECONDS=4 STALL_SECONDS=5 $(BIN)/pytest -s tests/end_to_end/test_stalled_clients.py
 
 bench: install ## Measure the speed
 	$(BIN)/python -m benchmarks

@@ -15,7 +15,7 @@ from ..api.request_context import RequestContext
 from ..domain.errors import NotReady
 from ..observability.meter import Meter
 from .refusal import refusal
-from .stall_guard import LEAST_PROGRESS_BYTES, StallGuard
+from .stall_guard import LEAST_PROGRESS_BYTES, StallGuard, cut_off
 
 REFUSED_CONNECTIONS = 64
 """So many beyond the limit are told why; what comes on top is cut off."""
@@ -61,7 +61,7 @@ class RequestProtocol(HttpToolsProtocol):
         self._stall_guard = StallGuard(transport)
         excess = len(self.connections) - self.bounds.connections
         if excess > REFUSED_CONNECTIONS:
-            transport.abort()
+            cut_off(transport)
             return
         if excess > 0:
             self.app = cast(ASGI3Application, self.refuse)

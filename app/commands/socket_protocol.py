@@ -15,7 +15,10 @@ from websockets.http11 import Request, Response
 
 from ..api.stream import FRAMES
 from .refusal import refusal
-from .stall_guard import StallGuard
+from .stall_guard import StallGuard, cut_off
+
+_CLOSE_SECONDS = 2.0
+"""How long a client may take to answer a close; one that was silent for a lease will hardly answer."""
 
 
 def _nobody_listens() -> None:
@@ -34,12 +37,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def abort(self) -> None:
         """Drop the connection with all that waits for it: a close would wait as well."""
-        self.transport.abort()
+        cut_off(self.transport)
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin to watch whether the client reads."""
         super().connection_made(transport)
         self._stall_guard = StallGuard(self.transport)
+        self.close_timeout = _CLOSE_SECONDS
         # The library would answer a broken handshake with a text that repeats what was sent.
         self.conn.reject = _reject  # type: ignore[method-assign]
 

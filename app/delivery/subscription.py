@@ -9,7 +9,7 @@ from ..domain.limits import MAX_HELD, MAX_OPEN_CREDITS
 from ..domain.stream import Drain, Event, Hello, Revoke, Stopped, SubscriptionClosed, SubscriptionReplaced
 from ..store.claim import MAX_STREAM_CLAIM
 
-_MAX_UNSENT_CHARACTERS = 4 * 1024 * 1024
+_MAX_UNSENT_CHARACTERS = 1024 * 1024
 
 
 class Subscription:
