@@ -1,6 +1,7 @@
-"""Tells whether a text is JSON at all, without recursion and without building anything.
+"""Tells whether a text is JSON at all, without recursion and without building anything, and makes it decodable.
 
-It is asked only about texts that the decoder gives up on: those with hundreds of brackets open at once.
+It is asked only about texts that the decoder gives up on: those with hundreds of brackets open at once, or with
+integers of thousands of digits.
 """
 
 import re
@@ -17,6 +18,9 @@ _KEY = re.compile(rf"{_SPACE}(?P<key>{_STRING}){_SPACE}:")
 _AFTER_ITEM = re.compile(rf"{_SPACE}(?:(?P<close>\])|(?P<comma>,))")
 _AFTER_MEMBER = re.compile(rf"{_SPACE}(?:(?P<close>\}})|(?P<comma>,))")
 _END = re.compile(rf"{_SPACE}\Z")
+
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|(?P<open>[\[{])|(?P<close>[\]}])|(?P<number>-?[0-9]++)[0-9.eE+-]*+')
+_MAX_DIGITS = 1_000
 
 
 def is_json_text(body: bytes) -> bool:
@@ -60,3 +64,24 @@ def _is_unicode(token: str) -> bool:
     except msgspec.DecodeError:
         return False
     return True
+
+
+def without_excess(text: str, *, max_depth: int) -> str:
+    """Return a JSON text with null for what stands deeper than so many brackets, and for endless integers."""
+    kept: list[str] = []
+    position = depth = begin = 0
+    for token in _TOKEN.finditer(text):
+        match token.lastgroup:
+            case "open":
+                depth += 1
+                if depth == max_depth + 1:
+                    begin = token.start()
+            case "close":
+                if depth == max_depth + 1:
+                    kept += text[position:begin], "null"
+                    position = token.end()
+                depth -= 1
+            case "number" if len(token["number"]) > _MAX_DIGITS and depth <= max_depth:
+                kept += text[position : token.start()], "null"
+                position = token.end()
+    return "".join([*kept, text[position:]])

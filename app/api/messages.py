@@ -9,12 +9,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..domain.job import Ack, Job
 from ..domain.lifecycle import Acknowledgement, Operation
-from ..domain.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES, MAX_INT64, MIN_INT64, Limits
+from ..domain.limits import MAX_FRAME_BYTES, MAX_FRAME_MESSAGES, MAX_INT64, MAX_JSON_DEPTH, MIN_INT64, Limits
 from ..domain.stream import Hello, Revoke
 from ..version import __version__
 from .job_json import encode_job_for_worker
 from .json_body import converted
-from .json_grammar import is_json_text
+from .json_grammar import is_json_text, without_excess
 from .mark_body import CancelBody, CompleteBody, DiscardBody, RetryBody, SnoozeBody
 from .protocol import FEATURES, PROTOCOL, limits_document
 from .request_errors import MalformedJson, RequestError, invalid
@@ -128,8 +128,6 @@ def decode_frame(text: str) -> Iterable[ClientMessage | Refused]:
         message = _frame.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         objects = _objects(text)
-        if objects is None:
-            return [Refused(invalid("", "holds too many brackets or a number beyond a double"), None, None)]
         # One by one as they are asked for: to say what is wrong takes its time.
         return map(_convert, _bounded(objects))
     return _bounded(message) if isinstance(message, list) else [message]
@@ -247,15 +245,16 @@ def _bounded(messages: list[T]) -> list[T]:
     return messages
 
 
-def _objects(text: str) -> list[dict[str, Any]] | None:
-    """Return the objects of a frame; None where it is JSON that the decoder gives up on. Raises MalformedJson."""
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Return the objects of a frame. Raises MalformedJson."""
     try:
         value = _untyped.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         given_up = isinstance(error, RecursionError | msgspec.ValidationError)
-        if given_up and _OBJECTS_BEGIN.match(text) and is_json_text(text.encode()):
-            return None
-        raise MalformedJson from None
+        if not (given_up and _OBJECTS_BEGIN.match(text) and is_json_text(text.encode())):
+            raise MalformedJson from None
+        # No member of a message takes null: it is refused all the same, by the name that its sender gave it.
+        value = _untyped.decode(without_excess(text, max_depth=MAX_JSON_DEPTH))
     objects = value if isinstance(value, list) else [value]
     if not all(isinstance(each, dict) for each in objects):
         raise MalformedJson

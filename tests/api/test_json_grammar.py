@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.json_grammar import is_json_text
+from app.api.json_grammar import is_json_text, without_excess
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -78,3 +78,17 @@ def _decodes(body: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
+
+
+@given(values, st.integers(0, 4))
+def test_what_is_too_deep_becomes_null(value: object, depth: int) -> None:
+    text = json.dumps(value)
+    assert json.loads(without_excess(text, max_depth=depth)) == _cut(json.loads(text), depth)
+
+
+def _cut(value: object, depth: int) -> object:
+    if isinstance(value, list):
+        return [_cut(each, depth - 1) for each in value] if depth else None
+    if isinstance(value, dict):
+        return {name: _cut(each, depth - 1) for name, each in value.items()} if depth else None
+    return value
