@@ -34,10 +34,11 @@ def http(server):
         yield client
 
 
+# The grammar is large, and hypothesis may describe it.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_frames_get_their_answers_or_their_close_code(server, http):
     numbers = itertools.count()
 
-    @given(conversation=conversations, batch=st.booleans())
     def talk(conversation, batch):
         number = next(numbers)
         converse(server, http, f"fuzz-{number}", *conversation, batch=batch)
@@ -45,7 +46,7 @@ def test_frames_get_their_answers_or_their_close_code(server, http):
 
     # An answer that is missing is waited for: to shrink what lost it would take hours.
     for effort in rounds(60, phases=[Phase.generate]):
-        effort(talk)()
+        effort(given(conversation=conversations, batch=st.booleans())(talk))()
 
 
 def converse(server, http, executor: str, plans: list[Plan], ending: Plan | None, *, batch: bool) -> None:
@@ -153,7 +154,6 @@ parameters = st.dictionaries(
 
 
 def test_connects_are_accepted_or_refused_as_documented(server, http):
-    @given(executor=texts | st.just("mail"), parameters=parameters)
     def connect(executor, parameters):
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
         with RawSocket(
@@ -169,5 +169,5 @@ def test_connects_are_accepted_or_refused_as_documented(server, http):
                 assert socket.close_code == 1000
 
     for effort in rounds(60):
-        effort(connect)()
+        effort(given(executor=texts | st.just("mail"), parameters=parameters)(connect))()
     work_normally(server, http, "normal")
