@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, settings
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
 """For each test."""
-_ROUND = 200
+TIMEOUT_SECONDS = 0 if MINUTES else 300
+"""Of a test, for slow machines; 0 is none."""
+_ROUND = 50
 """Examples between two looks at the clock."""
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.api.stream_schemas import faults_of
 from tests.end_to_end.server import Server
 from tests.fuzz.client_frames import Plan, conversations, text_of
-from tests.fuzz.effort import rounds
+from tests.fuzz.effort import TIMEOUT_SECONDS, rounds
 from tests.fuzz.raw_socket import CLOSE, PING, RawSocket
 
 JOBS = 3
@@ -34,6 +34,7 @@ def http(server):
         yield client
 
 
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 # The grammar is large, and hypothesis may describe it.
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_frames_get_their_answers_or_their_close_code(server, http):

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
@@ -11,7 +12,7 @@ from schemathesis.engine import events, from_schema
 from app.domain.instant import parse_duration
 from app.domain.limits import MAX_CLAIM_WAIT_SECONDS
 from tests.end_to_end.server import Server
-from tests.fuzz.effort import MINUTES
+from tests.fuzz.effort import MINUTES, TIMEOUT_SECONDS
 
 EXAMPLES = 4
 CONFIG: dict[str, Any] = {
@@ -30,6 +31,8 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT_SECONDS)
 def test_every_answer_is_as_documented(tmp_path):
     server = Server(tmp_path, log_level="WARNING", lease_seconds=30)
     answered: Counter[str] = Counter()
