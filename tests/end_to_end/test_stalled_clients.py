@@ -20,7 +20,6 @@ from tests.end_to_end.server import Server, http_client
 WORKERS = int(os.environ.get("STALL_WORKERS", "8"))
 LEAST_SHARE = float(os.environ.get("STALL_LEAST_SHARE", "0.5"))
 SECONDS = float(os.environ.get("STALL_SECONDS", "3"))
-FILL_SECONDS = float(os.environ.get("STALL_FILL_SECONDS", "1"))
 PREFETCH = 500
 PAYLOAD = 20_000
 GONE_SECONDS = 30
@@ -96,6 +95,17 @@ async def produce(server: Server, crew: Crew, needed: int) -> None:
                 await asyncio.sleep(0.02)  # nothing tells when the crew has worked off a part
 
 
+async def until_no_more_are_taken(server: Server) -> None:
+    """Wait until no job is claimed any more."""
+    taken, before = 0, -1
+    async with http_client(server.url) as http:
+        while taken != before:
+            before = taken
+            await asyncio.sleep(0.5)  # longer than any claim
+            (mail,) = (await http.get("/v1/executors")).json()["executors"]
+            taken = mail["counts"].get("executing", 0)
+
+
 async def test_workers_that_never_read_cost_the_others_little_and_are_soon_gone(tmp_path):
     server = Server(tmp_path, lease_seconds=30, log_level="INFO")
     stalled = WORKERS // 2
@@ -105,26 +115,30 @@ async def test_workers_that_never_read_cost_the_others_little_and_are_soon_gone(
             producer = tasks.create_task(produce(server, crew, stalled * PREFETCH // 2 + 2_000))
             async with asyncio.timeout(300):
                 await crew.has_enough.wait()
-                workers = [tasks.create_task(crew.work(server)) for _ in range(WORKERS - stalled)]
-                while crew.completed < 500:
-                    await asyncio.sleep(0.05)  # all have begun
-            alone = await crew.rate()
+                await until_no_more_are_taken(server)  # readers open the database's files once
             files, memory = open_files(server), resident_bytes(server)
             loop = asyncio.get_running_loop()
             begun_at = loop.time()
             for _ in range(stalled):
                 raw = stall(server)
                 stack.callback(raw.close)
-            await asyncio.sleep(FILL_SECONDS)  # nothing tells when all buffers are full
+            # They take jobs until all buffers are full; only then is it them that the others work beside.
+            await until_no_more_are_taken(server)
+            workers = [tasks.create_task(crew.work(server)) for _ in range(WORKERS - stalled)]
+            async with asyncio.timeout(60):
+                while crew.completed < 10 * len(workers):
+                    await asyncio.sleep(0.05)  # all have begun
             beside = await crew.rate()
-            assert open_files(server) >= files + stalled
+            connected = WORKERS - stalled
+            # The first to be full may be cut off already.
+            assert open_files(server) >= files + connected + stalled * 3 // 4
             peak = resident_bytes(server)
-            while open_files(server) > files:
+            while open_files(server) > files + connected:
                 assert loop.time() < begun_at + GONE_SECONDS
                 await asyncio.sleep(0.1)  # the server closes them
                 peak = max(peak, resident_bytes(server))
             gone_after = loop.time() - begun_at
-            alone = (alone + await crew.rate()) / 2
+            alone = await crew.rate()
             for task in (producer, *workers):
                 task.cancel()
     print(
