@@ -330,7 +330,8 @@ class Registry:
         self._take_out(subscription.executor, subscription)
         if unsent:
             await self._release(unsent)
-        await self._dialect.close_session(subscription.lease)
+        seconds_ago = asyncio.get_running_loop().time() - subscription.alive_at
+        await self._dialect.close_session(subscription.lease, self._lease_seconds, seconds_ago)
 
     def _demand_changed(self, executor: str) -> None:
         dispatcher = self._dispatchers.get(executor)

@@ -305,3 +305,13 @@ async def test_heartbeats_of_a_claimed_job_leave_no_lease_behind(tmp_path):
         connection = sqlite3.connect(tmp_path / "jobs.db")
         assert connection.execute("SELECT count(*) FROM leases").fetchone() == (1,)
         connection.close()
+
+
+async def test_connection_that_ends_leaves_a_whole_lease_from_its_last_sign_of_life(service):
+    """Renewals are written now and then: what came since the last one counts as well."""
+    async with subscribed(service, prefetch=1) as one:
+        await service.enqueue(new_job())
+        (job,) = await take(one, 1)
+        await asyncio.sleep(0.3)  # longer than any rounding, and too short for a renewal of its own
+        one.alive()
+    assert (await service.get_job(job.id)).lease_expires_at >= job.lease_expires_at + 250_000

@@ -104,8 +104,11 @@ class Dialect(Protocol):
         Return for each whether the connection still had its lease.
         """
 
-    async def close_session(self, lease_id: int) -> None:
-        """Note that the session with this lease has no connection; its jobs stay leased until it runs out."""
+    async def close_session(self, lease_id: int, lease_seconds: float, seconds_ago: float) -> None:
+        """Note that the session with this lease has no connection.
+
+        Its jobs stay leased for ``lease_seconds`` from its last sign of life, which came ``seconds_ago``.
+        """
 
     async def renew_job(self, job_id: int, fence: int, *, seconds: float, is_own: bool) -> LeaseRenewed | BackendError:
         """Hold one job until ``seconds`` from now; with ``is_own``, without the other jobs of its session."""

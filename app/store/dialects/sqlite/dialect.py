@@ -156,9 +156,9 @@ class SqliteDialect:
         """Let sessions hold on from their last sign of life."""
         return await self._commit.submit(renew_sessions, [SessionAlive(*session) for session in sessions])
 
-    async def close_session(self, lease_id: int) -> None:
+    async def close_session(self, lease_id: int, lease_seconds: float, seconds_ago: float) -> None:
         """Note that a session has no connection."""
-        await self._one(close_sessions, lease_id)
+        await self._one(close_sessions, SessionAlive(lease_id, lease_seconds, seconds_ago))
 
     async def renew_job(self, job_id: int, fence: int, *, seconds: float, is_own: bool) -> LeaseRenewed | BackendError:
         """Hold one job until ``seconds`` from now."""

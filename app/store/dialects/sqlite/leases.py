@@ -76,10 +76,11 @@ def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAli
     return renewed
 
 
-def close_sessions(transaction: SqliteTransaction, lease_ids: Sequence[int]) -> list[None]:
-    """Let sessions run on without a connection."""
-    transaction.connection.executemany(_DISCONNECT, [(lease_id,) for lease_id in lease_ids])
-    return [None] * len(lease_ids)
+def close_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[None]:
+    """Let sessions run on without a connection, a whole lease from their last sign of life: no renewal told of it."""
+    renew_sessions(transaction, sessions)
+    transaction.connection.executemany(_DISCONNECT, [(session.lease_id,) for session in sessions])
+    return [None] * len(sessions)
 
 
 def resume_sessions(transaction: SqliteTransaction, resumes: Sequence[Resume]) -> list[Resumed | None]:
