@@ -45,6 +45,7 @@ errors = st.fixed_dictionaries(
     {"error_type": st.sampled_from(["panic", "custom", "é" * 200, "\0"]), "message": st.sampled_from(["", "it\0broke"])}
 )
 calls = st.tuples(operations, late_times, errors)
+replaceable = st.lists(st.sampled_from(["scheduled_at", "data", "metadata", "priority", "max_attempts"]), min_size=1)
 criteria = st.fixed_dictionaries(
     {},
     optional={
@@ -54,11 +55,7 @@ criteria = st.fixed_dictionaries(
         "statuses": statuses,
         "on_conflict": st.just("do_nothing")
         | st.fixed_dictionaries(
-            {
-                "replace": st.lists(
-                    st.sampled_from(["scheduled_at", "data", "metadata", "priority", "max_attempts"]), min_size=1
-                )
-            },
+            {"replace": replaceable},
             optional={"for_statuses": statuses},
         ),
     },
@@ -168,6 +165,15 @@ class ServiceMachine(RuleBasedStateMachine):
         if expected is not None:
             assert answer.status_code == (201 if expected["outcome"] == "inserted" else 200)
             assert answer.headers["location"] == f"/v1/jobs/{expected['id']}"
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=picks, body=new_jobs, replaced=replaceable)
+    def enqueue_a_duplicate(self, pick, body, replaced):
+        """Of a job in its status, whatever that is: criteria at random rarely meet an executing one."""
+        job = self.model.jobs.get(self.pick(pick)) or next(iter(self.model.jobs.values()))
+        replace = {"replace": replaced, "for_statuses": [job.status]}
+        meant = {"executor": True, "statuses": [job.status], "on_conflict": replace}
+        self.enqueue(body | {"executor": job.executor, "criteria": meant})
 
     @rule(bodies=st.lists(new_jobs, max_size=5))
     def enqueue_many(self, bodies):
