@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from app.domain.errors import InsufficientStorage
+from app.domain.job import ExecutionError
 from tests.builders import new_job
-from tests.disks import MIB, small_disk
+from tests.disks import MIB, fill, small_disk
 from tests.services import running_service
 
 RESERVE = 4 * MIB
@@ -42,6 +43,31 @@ async def test_log_that_a_reader_kept_long_fits_into_the_file_on_a_full_disk(tmp
                     await service.mark_job_complete(job.id, fence=job.fence)
         assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert reader.execute("SELECT count(*) FROM jobs").fetchone() == (added,)
+
+
+async def test_log_that_has_used_the_reserve_up_is_cut_once_its_reader_is_gone(tmp_path):
+    """What it adds to the file has room, though everything else is full."""
+    with small_disk(tmp_path, 24) as disk, closing(sqlite3.connect(disk / "jobs.db")) as reader:
+        async with running_service(disk, reserve_bytes=RESERVE) as service:
+            await service.enqueue_many([new_job(data="x")] * 500)
+            jobs = await service.claim_jobs("mail", limit=500, lease=timedelta(hours=1))
+            fill(disk, but_bytes=RESERVE // 4)
+            with suppress(InsufficientStorage):
+                while True:
+                    await service.enqueue(new_job(data="x" * 50_000))
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM jobs").fetchone()
+            error = ExecutionError("boom", "y" * 10_000)
+            taken = 0
+            with suppress(InsufficientStorage):
+                for job in jobs:
+                    await service.mark_job_discarded(job.id, error, fence=job.fence)
+                    taken += 1
+            assert 0 < taken < 499
+            reader.rollback()
+            for job in jobs[taken : taken + 2]:
+                await service.mark_job_complete(job.id, fence=job.fence)
+        assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 async def test_reserve_grows_for_a_large_bulk_and_shrinks_again(tmp_path):

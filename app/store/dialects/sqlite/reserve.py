@@ -113,8 +113,8 @@ class Reserve:
             os.fsync(self._descriptor)
         self._allocated = 0
         has_made_room = self._cut_log()
-        # The last quarter is for this very moment: without room the log could not be cut, and nothing would go on.
-        self._allocate(self._size // 4)
+        # Half is kept for the next such moment: a log as long as the other half can be cut then, all new as it may be.
+        self._allocate(self._base // 2)
         return has_made_room
 
     def _try_again(self) -> None:
