@@ -12,7 +12,7 @@ from app.backend.extensions import Service
 from app.domain.job import Job
 from app.domain.stream import Event, Stopped
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 """How long a test waits for what must come."""
 
 

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.end_to_end.server import Server, http_client
 
 LEASE_SECONDS = 1
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 40
 FAILURE = {"error_type": "boom", "message": "no"}
 
 
