@@ -49,7 +49,7 @@ format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff format
 
 stalls: install ## Prove that workers that never read harm nobody: 50 of 100
-	STALL_WORKERS=100 STALL_LEAST_SHARE=0.9 STALL_SECONDS=3 $(BIN)/pytest -s tests/end_to_end/test_stalled_clients.py
+	STALL_WORKERS=100 STALL_LEAST_SHARE=0.9 STALL_SECONDS=3 STALL_ROUNDS=5 $(BIN)/pytest -s tests/end_to_end/test_stalled_clients.py
 
 bench: install ## Measure the speed
 	$(BIN)/python -m benchmarks

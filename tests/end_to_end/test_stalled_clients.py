@@ -10,6 +10,7 @@ import select
 import socket
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from statistics import median
 
 import pytest
 from websockets.asyncio.client import connect
@@ -19,6 +20,7 @@ from tests.end_to_end.server import Server, http_client
 
 WORKERS = int(os.environ.get("STALL_WORKERS", "8"))
 LEAST_SHARE = float(os.environ.get("STALL_LEAST_SHARE", "0.5"))
+ROUNDS = int(os.environ.get("STALL_ROUNDS", "1"))
 SECONDS = float(os.environ.get("STALL_SECONDS", "3"))
 PREFETCH = 500
 PAYLOAD = 20_000
@@ -106,13 +108,14 @@ async def until_no_more_are_taken(server: Server) -> None:
             taken = mail["counts"].get("executing", 0)
 
 
-async def test_workers_that_never_read_cost_the_others_little_and_are_soon_gone(tmp_path):
-    server = Server(tmp_path, lease_seconds=30, log_level="INFO")
+async def trial(folder: Path) -> float:
+    """Let half of the workers stall; return what share of their speed the others keep."""
+    server = Server(folder, lease_seconds=30, drain_seconds=10, log_level="INFO")
     stalled = WORKERS // 2
     with server.running():
         crew = Crew()
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-            producer = tasks.create_task(produce(server, crew, stalled * PREFETCH // 2 + 2_000))
+            producer = tasks.create_task(produce(server, crew, stalled * PREFETCH + 10_000))
             async with asyncio.timeout(300):
                 await crew.has_enough.wait()
                 await until_no_more_are_taken(server)  # readers open the database's files once
@@ -126,7 +129,7 @@ async def test_workers_that_never_read_cost_the_others_little_and_are_soon_gone(
             await until_no_more_are_taken(server)
             workers = [tasks.create_task(crew.work(server)) for _ in range(WORKERS - stalled)]
             async with asyncio.timeout(60):
-                while crew.completed < 10 * len(workers):
+                while crew.completed < 20 * len(workers):
                     await asyncio.sleep(0.05)  # all have begun
             beside = await crew.rate()
             connected = WORKERS - stalled
@@ -147,8 +150,17 @@ async def test_workers_that_never_read_cost_the_others_little_and_are_soon_gone(
     )
     told = [event for event in server.events() if event["event"] == "worker.stalled"]
     assert len(told) == stalled
-    assert beside >= alone * LEAST_SHARE
     assert peak - memory < stalled * MEMORY_PER_STALLED
+    return beside / alone
+
+
+async def test_workers_that_never_read_cost_the_others_little_and_are_soon_gone(tmp_path):
+    shares: list[float] = []
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shares.append(await trial(folder))
+    assert median(shares) >= LEAST_SHARE
 
 
 async def test_reader_of_a_long_answer_that_stops_is_cut_off(tmp_path):
