@@ -39,13 +39,31 @@ class Plan:
 
 DEEP = Raw("[" * 2_000 + "]" * 2_000)
 DEEP_OBJECTS = Raw('{"a":' * 1_200 + "1" + "}" * 1_200)
-SURROGATE = Raw('"\\ud800"')
-junk = st.sampled_from(
-    [
-        *(None, True, 0, -1, 7.5, Raw("7.0"), 2**63 - 1, 2**63, -(2**63), 2**64, 10**400, Raw("1e400"), Raw("-1e999")),
-        *("", "x" * 200, "\0", "😀", "7", [], {}, [[]], {"type": "stop"}, DEEP, DEEP_OBJECTS),
-    ]
-) | st.text(st.characters(codec="utf-8"), max_size=5)
+ENDLESS = Raw("7" * 5_000)
+junk = (
+    st.sampled_from([DEEP, DEEP_OBJECTS, ENDLESS])
+    | st.sampled_from(
+        [
+            *(
+                None,
+                True,
+                0,
+                -1,
+                7.5,
+                Raw("7.0"),
+                2**63 - 1,
+                2**63,
+                -(2**63),
+                2**64,
+                10**400,
+                Raw("1e400"),
+                Raw("-1e999"),
+            ),
+            *("", "x" * 200, "\0", "😀", "7", [], {}, [[]], {"type": "stop"}),
+        ]
+    )
+    | st.text(st.characters(codec="utf-8"), max_size=5)
+)
 ids = st.sampled_from(["held", "held", "held", "absent"]) | st.integers(-(2**63), 2**63 - 1)
 fences = st.sampled_from(["its", "its", "its", "former"]) | st.integers(0, 2**63 - 1)
 failures = st.fixed_dictionaries(
@@ -99,7 +117,10 @@ wrong = st.builds(
 ).filter(lambda message: message.get("ref", "") in ("", "x" * 200) or not isinstance(message["ref"], str))
 messages = right | wrong
 message_frames = st.builds(Plan, messages=messages.map(lambda one: [one]), pieces=st.integers(1, 3)) | st.builds(
-    Plan, messages=st.lists(messages, max_size=6), is_list=st.just(True), pieces=st.integers(1, 3)
+    Plan,
+    messages=st.lists(messages, max_size=6) | messages.map(lambda one: [one, one]),
+    is_list=st.just(True),
+    pieces=st.integers(1, 3),
 )
 
 
@@ -137,7 +158,7 @@ endings = st.one_of(
 )
 harmless = st.builds(Plan, opcode=st.sampled_from([PING, PONG]), payload=st.binary(max_size=125))
 conversations = st.tuples(
-    st.lists(message_frames | message_frames | message_frames | harmless, max_size=8), st.none() | endings
+    st.lists(message_frames | message_frames | message_frames | harmless, max_size=8), st.none() | st.none() | endings
 )
 
 

@@ -147,14 +147,18 @@ class ServiceMachine(RuleBasedStateMachine):
             require_fence=require_fence,
         )
 
-    @initialize(bodies=st.lists(plain_jobs, min_size=1, max_size=3), attempts=st.integers(0, 2), held=st.integers(1, 3))
-    def begin(self, bodies, attempts, held):
+    @initialize(
+        bodies=st.lists(plain_jobs, min_size=1, max_size=3),
+        ends=st.lists(st.sampled_from(["retry", "snooze", "release"]), max_size=3),
+        held=st.integers(1, 3),
+    )
+    def begin(self, bodies, ends, held):
         """With jobs that were tried before, and some that are held."""
         self.enqueue_many(bodies)
-        for _ in range(attempts):
+        for end in ends:
             self.claim("mail", 3, "ada", None)
             for job_id in self.held():
-                self.send_acknowledgement(job_id, ("retry", ("at", 0), FAILURE), self.model.jobs[job_id].fence)
+                self.send_acknowledgement(job_id, (end, ("at", 0), FAILURE), self.model.jobs[job_id].fence)
         self.claim("mail", held, "ada", None)
 
     @rule(body=new_jobs)
@@ -191,26 +195,26 @@ class ServiceMachine(RuleBasedStateMachine):
         answer = self.system.request("POST", f"/v1/executors/{executor}/claim", wanted)
         self.expect(answer, lambda: {"jobs": self.model.claim(executor, limit, worker, lease)})
 
-    @rule(pick=picks, call=calls, fence=fences)
-    def acknowledge(self, pick, call, fence):
-        job_id = self.pick(pick)
+    @rule(pick=picks, held=st.booleans(), call=calls, fence=fences)
+    def acknowledge(self, pick, held, call, fence):
+        job_id = self.pick(pick, held=held)
         self.send_acknowledgement(job_id, call, self.fence_of(job_id, fence))
 
     @precondition(lambda self: self.held())
     @rule(pick=picks, call=calls)
     def acknowledge_as_its_worker(self, pick, call):
-        held = self.held()
-        job_id = held[pick % len(held)]
+        job_id = self.pick(pick, held=True)
         self.send_acknowledgement(job_id, call, self.model.jobs[job_id].fence)
 
-    @rule(pick=picks, call=calls)
-    def acknowledge_as_an_operator(self, pick, call):
-        self.send_acknowledgement(self.pick(pick), call, None)
+    @rule(pick=picks, held=st.booleans(), call=calls)
+    def acknowledge_as_an_operator(self, pick, held, call):
+        self.send_acknowledgement(self.pick(pick, held=held), call, None)
 
     @precondition(lambda self: self.sent)
-    @rule(number=st.integers(1, 3))
-    def acknowledge_again(self, number):
-        self.send_acknowledgement(*self.sent[-number % len(self.sent)])
+    @rule(number=st.integers(1, 3), as_operator=st.booleans())
+    def acknowledge_again(self, number, as_operator):
+        job_id, call, fence = self.sent[-number % len(self.sent)]
+        self.send_acknowledgement(job_id, call, None if as_operator else fence)
 
     def send_acknowledgement(self, job_id, call, fence):
         operation, at, error = call
@@ -311,8 +315,9 @@ class ServiceMachine(RuleBasedStateMachine):
         self.model.now += span
         assert self.model.now == self.system.now
 
-    @rule()
-    def rescue(self):
+    @rule(span=st.sampled_from([0, (LEASE_SECONDS + GRACE_SECONDS) * SECOND]))
+    def rescue(self, span):
+        self.pass_time(span)
         rescued = 0
         while found := self.system.rescue():
             rescued += found
@@ -354,10 +359,10 @@ class ServiceMachine(RuleBasedStateMachine):
         if "current_status" in document:
             assert document["current_status"] == self.model.jobs[document["job_id"]].status
 
-    def pick(self, number: int) -> int:
-        """The id of a job, or one that no job has."""
-        ids = sorted(self.model.jobs)
-        return ids[number % len(ids)] if ids and number != ABSENT else self.model.last_id + 1
+    def pick(self, number: int, *, held: bool = False) -> int:
+        """The id of a job, of one that is held if there is one and it is wanted; or one that no job has."""
+        ids = (self.held() if held else []) or sorted(self.model.jobs)
+        return ids[number % len(ids)] if ids and (held or number != ABSENT) else self.model.last_id + 1
 
     def held(self) -> list[int]:
         return [job.id for job in self.model.jobs.values() if job.status == "executing"]

@@ -46,7 +46,7 @@ def test_frames_get_their_answers_or_their_close_code(server, http):
         work_normally(server, http, f"normal-{number}")
 
     # An answer that is missing is waited for: to shrink what lost it would take hours.
-    for effort in rounds(60, phases=[Phase.generate]):
+    for effort in rounds(150, phases=[Phase.generate]):
         effort(given(conversation=conversations, batch=st.booleans())(talk))()
 
 
@@ -83,15 +83,18 @@ class Conversation:
         self.held: list[dict[str, Any]] = []
         self.references: set[str] = set()
         self.results: Counter[str] = Counter()
+        self._sent = 0
 
     def is_answered(self) -> bool:
         return self.results.keys() >= self.references
 
     def send(self, plan: Plan) -> None:
+        """Send a frame; all its messages are about one job, the next frame's about another."""
         payload = plan.payload
         if payload is None:
             messages = [self._addressed(message) for message in plan.messages]
             payload = text_of(messages if plan.is_list else messages[0]).encode()
+            self._sent += 1
         size = -(-len(payload) // plan.pieces) or 1
         pieces = [payload[start : start + size] for start in range(0, len(payload), size)] or [b""]
         for place, piece in enumerate(pieces):
@@ -117,7 +120,7 @@ class Conversation:
 
     def _addressed(self, message: dict[str, Any]) -> dict[str, Any]:
         """The message with its own reference, and with the id and fence of a job."""
-        job = self.held[len(self.references) % len(self.held)]
+        job = self.held[self._sent % len(self.held)]
         names = {"held": job["id"], "absent": 2**62, "its": job["fence"], "former": job["fence"] - 1}
         message = {
             name: names.get(value, value) if name in {"id", "fence"} and type(value) is str else value
@@ -130,13 +133,14 @@ class Conversation:
 
 
 def work_normally(server, http, executor: str) -> None:
-    """One more worker does its work as if nothing had been."""
+    """One more worker does its work as if nothing had been, and repeats its word."""
     (job_id,) = enqueue(http, executor, 1)
     with RawSocket(server.settings["port"], f"/v1/executors/{executor}/subscribe?prefetch=1") as socket:
         talk = Conversation(socket)
         while not talk.held:
             assert talk.read()
-        talk.send(Plan(messages=[{"type": "complete", "id": "held", "fence": "its", "ref": ""}]))
+        complete = {"type": "complete", "id": "held", "fence": "its", "ref": ""}
+        talk.send(Plan(messages=[complete, complete], is_list=True))
         while not talk.is_answered():
             assert talk.read()
     assert http.get(f"/v1/jobs/{job_id}").json()["status"] == "complete"

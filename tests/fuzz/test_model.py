@@ -13,5 +13,5 @@ from tests.fuzz.system import running_system
 @pytest.mark.parametrize("require_fence", [False, True])
 def test_answers_and_rows_are_those_of_the_model(tmp_path, require_fence):
     with running_system(tmp_path, require_fence=require_fence) as system:
-        for effort in rounds(6 if require_fence else 24, stateful_step_count=45):
+        for effort in rounds(6 if require_fence else 22, stateful_step_count=45):
             run_state_machine_as_test(lambda: ServiceMachine(system, require_fence=require_fence), settings=effort)
