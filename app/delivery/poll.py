@@ -20,16 +20,17 @@ class Poll:
         self._answer: asyncio.Future[Sequence[Job]] = asyncio.get_running_loop().create_future()
 
     async def answer(self, seconds: float | None) -> Sequence[Job]:
-        """Return jobs as soon as there is one; none once ``seconds`` have passed."""
+        """Return jobs as soon as there is one; none once ``seconds`` have passed. Raises what a claim failed with."""
         await asyncio.wait([self._answer], timeout=seconds)
-        return self.withdraw()
+        self.withdraw()
+        return self._answer.result()
 
     def withdraw(self) -> Sequence[Job]:
         """Want nothing any more; return the jobs that have arrived, what arrives later goes back."""
         self.wanted = 0
         if not self._answer.done():
             self._answer.set_result(())
-        return self._answer.result()
+        return () if self._answer.exception() else self._answer.result()
 
     def reserve(self, credits: int) -> int:
         """Set credits aside for a claim."""

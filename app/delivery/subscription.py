@@ -145,6 +145,10 @@ class Subscription:
             self._is_confirmed = True
             self._confirm(self)
 
+    def confirm_failed(self) -> None:
+        """Hear that the old token is still good: the client's next word confirms again."""
+        self._is_confirmed = False
+
     async def close(self) -> None:
         """Leave the line; what was not sent goes back, what was sent stays leased."""
         if self._closed:

@@ -11,14 +11,20 @@ from ..observability.tally import Tally
 from .claim import Resumed
 
 
+class LeaseSplit(Struct, frozen=True):
+    """A session's job went from one of its leases to a lease of its own."""
+
+    old_lease: int
+    new_lease: int
+
+
 class Effects(Struct):
     """Collected while a transaction runs, told once it is durable."""
 
     ready: dict[str, Instant] = {}
     """For each executor the earliest time at which a job became ready to run."""
-    leases: list[tuple[int, int]] = []
-    """(old, new): a session's job went from one of its leases to a lease of its own."""
-    resumed: list[Resumed] = []
+    moves: list[LeaseSplit | Resumed] = []
+    """Jobs that went from lease to lease within their session, in the order of their writing."""
     settled: list[Settlement] = []
     tally: Tally = field(default_factory=Tally)
 

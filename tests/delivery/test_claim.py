@@ -104,7 +104,7 @@ class TestCancelledClaim:
         await service.enqueue_many([new_job(), new_job()])
         claim = asyncio.create_task(service.claim_jobs("mail", limit=2, wait=LONG))
         await asyncio.sleep(0)
-        (poll,) = service._registry._dispatchers["mail"]._line
+        (poll,) = service._registry._lines._dispatchers["mail"]._line
         while poll.wanted:
             await asyncio.sleep(0)
         claim.cancel()
@@ -117,7 +117,7 @@ class TestCancelledClaim:
         """The jobs stand in the answer, but whoever waits for it has not run since."""
         claim = asyncio.create_task(service.claim_jobs("mail", limit=2, wait=LONG))
         await service.enqueue_many([new_job(), new_job()])
-        (poll,) = service._registry._dispatchers["mail"]._line
+        (poll,) = service._registry._lines._dispatchers["mail"]._line
         while not poll._answer.done():
             await asyncio.sleep(0)
         assert not claim.done()

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from app.domain.status import JobStatus
 from app.domain.stream import Revoke, SubscriptionReplaced
 from app.store.claim import ClaimCall, Demand
 from tests.builders import FAILURE, new_job
-from tests.delivery.streams import a_day_later, all_go_to, eventually, subscribed, take, take_events
+from tests.delivery.streams import PATIENCE_SECONDS, a_day_later, all_go_to, eventually, subscribed, take, take_events
 from tests.services import running_service
 
 HALF_A_DAY = timedelta(hours=12)
@@ -178,6 +179,23 @@ async def test_twenty_resumes_at_once_leave_one_connection_with_the_jobs(service
     await service.mark_job_cancelled(jobs[0].id, FAILURE)
     assert await take_events(winner, 1) == [Revoke(jobs[0].id, jobs[0].fence, RevokeReason.CANCELLED)]
     await winner.close()
+    await eventually(nobody_in_line(service))
+
+
+async def test_confirmation_that_failed_is_made_by_the_next_message(service, tmp_path):
+    one, _ = await holding(service, 1)
+    await one.close()
+    again = await resumed(service, one.hello.resume)
+    execute_in(tmp_path, "CREATE TRIGGER no BEFORE UPDATE ON leases BEGIN SELECT RAISE(ABORT, 'not now'); END")
+    again.confirm()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while again._is_confirmed:
+            await asyncio.sleep(0)
+    execute_in(tmp_path, "DROP TRIGGER no")
+    again.confirm()
+    await service.enqueue(new_job())
+    assert not (await resumed(service, one.hello.resume)).hello.resumed
+    await again.close()
 
 
 async def test_session_that_was_rescued_starts_afresh(service):
@@ -199,6 +217,20 @@ async def test_job_with_a_lease_of_its_own_keeps_it_through_a_resume(service):
     again = await resumed(service, one.hello.resume, prefetch=2)
     assert again.hello.held == [(job.id, job.fence), (other.id, other.fence)]
     assert (await service.get_job(job.id)).lease_expires_at == before
+    (waiting,) = await enqueued(service, 1)
+    await service.mark_job_complete(job.id, fence=job.fence)
+    assert [each.id for each in await take(again, 1)] == [waiting]
+    await again.close()
+
+
+async def test_credit_of_a_job_that_got_its_own_lease_in_the_transaction_of_the_resume_comes_back(service):
+    one, (job, other) = await holding(service, 2)
+    again, *_ = await asyncio.gather(
+        resumed(service, one.hello.resume, prefetch=2),
+        service.enqueue_many([new_job("other")] * 1_000),  # keeps the writer busy: the two around it share a commit
+        service.renew_lease(job.id, fence=job.fence, lease=HALF_A_DAY),
+    )
+    assert again.hello.held == [(job.id, job.fence), (other.id, other.fence)]
     (waiting,) = await enqueued(service, 1)
     await service.mark_job_complete(job.id, fence=job.fence)
     assert [each.id for each in await take(again, 1)] == [waiting]
@@ -244,9 +276,22 @@ async def ended(subscription: Subscription) -> bool:
     raise AssertionError("an event came")
 
 
+def nobody_in_line(service: Service) -> Callable[[], Awaitable[bool]]:
+    """Whether each executor's loop has ended, which it does after the last place has left."""
+
+    async def is_so() -> bool:
+        return not service._registry._lines._dispatchers
+
+    return is_so
+
+
 def leases_in(folder: Path) -> int:
-    connection = sqlite3.connect(folder / "jobs.db")
+    return execute_in(folder, "SELECT count(*) FROM leases")[0][0]
+
+
+def execute_in(folder: Path, statement: str) -> list[tuple[int]]:
+    connection = sqlite3.connect(folder / "jobs.db", isolation_level=None, timeout=30)
     try:
-        return connection.execute("SELECT count(*) FROM leases").fetchone()[0]
+        return connection.execute(statement).fetchall()
     finally:
         connection.close()

@@ -12,6 +12,7 @@ from ....domain.lifecycle import lose
 from ....domain.status import JobStatus
 from ....observability.metrics import LOST, RESCUED
 from ...claim import NewLease, Resume, Resumed
+from ...effects import LeaseSplit
 from .claim import open_leases
 from .rows import SELECT_STATES_BY_LEASE, collect_effects, select_states, state_of, write_states
 from .transaction import SqliteTransaction
@@ -139,7 +140,7 @@ def _renew_job(transaction: SqliteTransaction, wish: JobLease, lease_id: int) ->
         return wanted
     lease = NewLease(session=session, executor=executor, worker=worker, seconds=wish.seconds, connected=bool(connected))
     (own_lease,) = open_leases(transaction, [lease])
-    transaction.effects.leases.append((lease_id, own_lease))
+    transaction.effects.moves.append(LeaseSplit(lease_id, own_lease))
     transaction.connection.execute(_MOVE_JOB, (own_lease, wish.job_id))
     return wanted
 
@@ -175,7 +176,7 @@ def _resume(transaction: SqliteTransaction, resume: Resume) -> Resumed | None:
         leases=[new_lease, *(lease_id for (lease_id,) in others)],
         held=connection.execute(SELECT_HELD, (resume.session,)).fetchall(),
     )
-    transaction.effects.resumed.append(resumed)
+    transaction.effects.moves.append(resumed)
     return resumed
 
 

@@ -157,7 +157,7 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
     for member in batch:
         effects = transaction.effects
         ready, counts = dict(effects.ready), dict(effects.tally.counts)
-        lists: tuple[list[Any], ...] = effects.settled, effects.leases, effects.resumed
+        lists: tuple[list[Any], ...] = effects.settled, effects.moves
         lengths = [len(each) for each in lists]
         # What an earlier try said, which was rolled back.
         member.error = None
