@@ -44,6 +44,8 @@ from .request_errors import FenceMissing, MalformedJson, RequestError
 REPLACED = 4409
 _MAX_WAITING = 10_000
 """Acknowledgements that wait for their commit; beyond, the socket is not read."""
+_MAX_COMMITS = 2
+"""Commits of acknowledgements under way: while one is written, the next waits for the writer."""
 _TAKEN_AT_ONCE = 500
 """Messages of one frame before others have their turn."""
 _SEND_SECONDS = 10.0
@@ -92,7 +94,7 @@ class WorkerSession:
         self._waiting: deque[Pending] = deque()
         self._room = asyncio.Event()
         self._room.set()
-        self._acknowledging = False
+        self._commits = 0
 
     def heard(self) -> None:
         """Note a sign of the client's life: it renews its leases."""
@@ -136,8 +138,8 @@ class WorkerSession:
                     await self._tell(failures)
                     await asyncio.sleep(0)
             await self._tell(failures)
-            if self._waiting and not self._acknowledging:
-                self._acknowledging = True
+            if self._waiting and self._commits < _MAX_COMMITS:
+                self._commits += 1
                 tasks.create_task(self._acknowledge())
             if len(self._waiting) >= _MAX_WAITING:
                 self._room.clear()
@@ -194,7 +196,7 @@ class WorkerSession:
                 if results:
                     await self._send(results)
         finally:
-            self._acknowledging = False
+            self._commits -= 1
 
     async def _acknowledge_the_rest(self) -> None:
         if self._waiting:

@@ -1,14 +1,17 @@
 """One loop an executor: wait, claim what there is credit for, hand out, give back what nobody takes any more."""
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec import Struct
 
 from ..domain.instant import Instant
 from ..domain.job import Job
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop, LoopEnded
 from ..observability.meter import Meter
-from ..store.claim import ClaimCall, Demand
+from ..store.claim import ClaimCall, Claimed, Demand
 from ..store.dialects.base import Dialect
 from .place import Place
 from .wakeup import Wakeup
@@ -16,7 +19,19 @@ from .wakeup import Wakeup
 MAX_JOBS_A_CLAIM = 1_000
 """Bounds a claim's transaction, in which others wait."""
 
+_MAX_AHEAD = 2
+"""Claims on their way where there are more jobs than credits: while one is written, the next waits for the writer."""
+
 _log = get_logger()
+
+
+class _Claim(Struct):
+    """A claim on its way."""
+
+    claimed: Awaitable[Claimed]
+    reserved: list[tuple[Place, int, int]]
+    """Each place in line with the credits that it set aside, and its token."""
+    impatient: tuple[Place, ...]
 
 
 class Dispatcher:
@@ -47,6 +62,9 @@ class Dispatcher:
         """Who has gone longest without a job stands first."""
         self._impatient: set[Place] = set()
         """Those in line who leave as soon as no job is due."""
+        self._ahead: deque[_Claim] = deque()
+        self._flows = False
+        """Whether the last claim brought a job for each credit."""
 
     def join(self, place: Place) -> None:
         """Let a place stand at the end of the line."""
@@ -63,7 +81,7 @@ class Dispatcher:
         self._wakeup.wake()
 
     def close(self) -> None:
-        """Send everybody away; the loop ends after the claim that is under way."""
+        """Send everybody away; the loop ends after the claims that are under way."""
         self._line.clear()
         self._wakeup.wake()
 
@@ -83,25 +101,43 @@ class Dispatcher:
         self._wakeup.wake()
 
     async def _round(self) -> None:
-        if not self._line:
+        if not self._line and not self._ahead:
             self._emptied()
             raise LoopEnded
-        demands, reserved = self._reserve()
-        if not demands:
-            await self._wakeup.sleep(None)
+        if self._ahead and not self._flows:
+            await self._hand_out_next()
             return
-        impatient = tuple(self._impatient)
+        demands, reserved = self._reserve()
+        if demands:
+            claim = self._dialect.claim(ClaimCall(self.executor, demands))
+            # Where jobs flow a task each, since two are on their way. Else none: it would come a turn too late for the
+            # transaction of an insert that is expected.
+            self._ahead.append(
+                _Claim(asyncio.create_task(claim) if self._flows else claim, reserved, tuple(self._impatient))
+            )
+            if self._flows and len(self._ahead) < _MAX_AHEAD:
+                return
+        if self._ahead:
+            await self._hand_out_next()
+        else:
+            await self._wakeup.sleep(None)
+
+    async def _hand_out_next(self) -> None:
+        """Wait for the claim that was made first, hand out what it brings, and sleep if no more is to be had."""
+        claim = self._ahead.popleft()
         try:
-            claimed = await self._dialect.claim(ClaimCall(self.executor, demands))
+            claimed = await claim.claimed
         except Exception as error:
-            for place, credits, token in reserved:
+            self._flows = False
+            for place, credits, token in claim.reserved:
                 place.refuse(error, reserved=credits, token=token)
             raise
-        self._hand_out(claimed.jobs, reserved)
+        self._flows = claimed.was_enough
+        self._hand_out(claimed.jobs, claim.reserved)
         if claimed.was_all:
-            for place in impatient:
+            for place in claim.impatient:
                 place.hear_no_more_is_due()
-        if not claimed.was_enough:
+        if not claimed.was_enough and not self._ahead:
             await self._wakeup.sleep(claimed.next_due_at)
 
     def _reserve(self) -> tuple[list[Demand], list[tuple[Place, int, int]]]:
