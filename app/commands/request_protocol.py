@@ -40,11 +40,22 @@ class _Stage(Enum):
 
 
 class RequestProtocol(HttpToolsProtocol):
-    """One connection. A request that is not sent in time is answered with 408, one with a long head with 431."""
+    """One connection. A request that is not sent in time is answered with 408, one with a long head with 431.
+
+    A request may come while those before it have no answer yet. Then it is not its turn: no clock runs for it, and
+    a refusal of it would be heard as the answer to another, which may be committed.
+    """
 
     bounds: Bounds
     refuse: RequestContext
     _stage = _Stage.HEAD
+    _last_whole: RequestResponseCycle | None = None
+    """The last request that came whole."""
+    _running: RequestResponseCycle | None = None
+    """The last request that was given to the application."""
+    _may_upgrade = True
+    _is_over = False
+    """Whether what comes is dropped: the parser would keep an endless head."""
     _awaited: _Stage | None = None
     _deadline: asyncio.TimerHandle | None = None
     _has_upgraded = False
@@ -69,29 +80,27 @@ class RequestProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, then see to it that what is still missing comes in time."""
+        if self._is_over:
+            return
         self._has_begun = False
         super().data_received(data)
         if self._has_upgraded or self.transport.is_closing():
             return
-        if self._stage is _Stage.ANSWER:
-            if self.cycle.response_complete:
-                # Blank lines between requests: they begin none, and uvicorn has stopped its clock for idle ones.
-                self._await(_Stage.HEAD, self.bounds.head_seconds)
-            elif self._deadline is not None:
-                self._await_nothing()
-        elif self._stage is _Stage.BODY:
+        if self._stage is _Stage.BODY:
             self._body_bytes += len(data)
-            self._await(_Stage.BODY, self.bounds.body_seconds)
-        else:
-            self._await(_Stage.HEAD, self.bounds.head_seconds)
+        elif self._stage is _Stage.HEAD:
             # What came with the end of the request before is not counted: it is one read's worth at most.
             self._unparsed_bytes += 0 if self._has_begun else len(data)
             if self._unparsed_bytes > _MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        self._await_what_is_missing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all clocks."""
+        """Stop all clocks, and tell the request that runs, of which uvicorn knows only if it is the last."""
         self._await_nothing()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         self._stall_guard.resumed()
         super().connection_lost(exc)
 
@@ -128,12 +137,15 @@ class RequestProtocol(HttpToolsProtocol):
         """Begin a body."""
         self._stage = _Stage.BODY
         self._unparsed_bytes = self._body_bytes = 0
+        # The socket would else answer before its turn. Decided once: the answer before may come amid the request.
+        self._may_upgrade = self._is_its_turn()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Have the whole request."""
         self._stage = _Stage.ANSWER
         super().on_message_complete()
+        self._last_whole = self.cycle
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the WebSocket protocol."""
@@ -142,7 +154,7 @@ class RequestProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def _should_upgrade(self) -> bool:
-        return self.app is self.config.loaded_app and super()._should_upgrade()
+        return self._may_upgrade and self.app is self.config.loaded_app and super()._should_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: it is a plain request."""
@@ -158,7 +170,33 @@ class RequestProtocol(HttpToolsProtocol):
         if self._head_bytes > _MAX_HEAD_BYTES:
             raise _HeadTooLarge
 
+    # Turns: answers go out in the order of the requests.
+
+    def on_response_complete(self) -> None:
+        """Turn to the next request, and give it its time from now on."""
+        super().on_response_complete()
+        # Between requests uvicorn's own clock runs, for idle connections.
+        if self._stage is not _Stage.ANSWER and not self.transport.is_closing():
+            self._await_what_is_missing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _is_its_turn(self) -> bool:
+        """Return whether all requests that came whole are answered."""
+        return self._last_whole is None or self._last_whole.response_complete
+
     # The clock.
+
+    def _await_what_is_missing(self) -> None:
+        if self._is_over or not self._is_its_turn():
+            self._await_nothing()
+        elif self._stage is _Stage.BODY:
+            self._await(_Stage.BODY, self.bounds.body_seconds)
+        else:
+            # Blank lines between requests too: they begin none, and uvicorn has stopped its clock for idle ones.
+            self._await(_Stage.HEAD, self.bounds.head_seconds)
 
     def _await(self, stage: _Stage, seconds: float) -> None:
         """Give the peer this long for the rest of the head or for a part of the body; a clock that runs goes on."""
@@ -186,12 +224,21 @@ class RequestProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Answer a request that has not come to the application, unless an answer is under way, and close."""
-        cycle = cast(RequestResponseCycle | None, self.cycle)
-        is_answerable = cycle is None or cycle.response_complete or not cycle.response_started
-        if is_answerable and not self.transport.is_closing():
-            self.transport.write(_refusal(status))
-        self.transport.close()
+        """Answer the request that is under way, in its turn and unless an answer is, and close; listen no more.
+
+        While requests before it have no answer the connection closes after theirs, and what waits behind never runs.
+        """
+        self._is_over = True
+        self._await_nothing()
+        begun = None if self.cycle is self._last_whole else self.cycle
+        if self._last_whole is not None and not self._last_whole.response_complete:
+            self._last_whole.keep_alive = False
+        elif begun is not None and begun.response_started and not begun.response_complete:
+            begun.keep_alive = False
+        else:
+            if not (self.transport.is_closing() or (begun is not None and begun.response_complete)):
+                self.transport.write(_refusal(status))
+            self.transport.close()
 
 
 class _HeadTooLarge(Exception):
