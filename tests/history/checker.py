@@ -11,8 +11,13 @@ from tests.history.existence import existence
 from tests.history.facts import CHANGING, FENCED, Call, Facts
 from tests.history.lines import FINAL, AnyLine, Called, Delivered, Outcome, Revoked
 
-CLOCK_TOLERANCE = 50_000
-"""How much later the service may think that it heard of a client, in microseconds: the clocks are one."""
+CLOCK_TOLERANCE = 2_000
+"""By how many microseconds a lease may seem to end early.
+
+Clients and service read one clock, and ``held_until`` is the least that a lease may have been. A second clock is in
+one place only: how long ago a sign of life was, the service measures by the monotonic clock. While the other is
+adjusted the two run apart, by at most 0.5 ms a second, and for no longer than a lease.
+"""
 _FINAL_OF = {"complete": "complete", "cancel": "cancelled", "discard": "discarded"}
 
 

@@ -158,6 +158,18 @@ def test_a_job_handed_out_within_a_lease_is_told():
     assert told(Rule.LEASES_APART, enqueue(1), hello(), hello("b"), job(1, 1, 200), job(1, 2, SECOND // 2, "b"), rest)
 
 
+def test_a_job_handed_out_a_little_before_its_lease_ran_out_is_told():
+    """By 20 ms, whether the job told of the lease, or only a sign of life carried it on."""
+    begun = enqueue(1) + hello() + hello("b") + job(1, 1, 200, lease_expires_at=LEASE)
+    rest = ack(1, 2, 3 * SECOND) + stored(1, fence=2)
+    assert told(Rule.LEASES_APART, begun, job(1, 2, LEASE, "b", attempted_at=LEASE - 20_000), rest)
+    assert nothing_told(begun, job(1, 2, LEASE + 200, "b", attempted_at=LEASE + 100), rest)
+    heard: list[AnyLine] = [Alive(at=SECOND // 2 + 100, connection="a", sent_at=SECOND // 2)]
+    until = SECOND // 2 + LEASE
+    assert told(Rule.LEASES_APART, begun, heard, job(1, 2, until, "b", attempted_at=until - 20_000), rest)
+    assert nothing_told(begun, heard, job(1, 2, until + 200, "b", attempted_at=until), rest)
+
+
 def test_a_lease_goes_on_with_each_sign_of_life():
     taken = job(1, 2, 2 * SECOND, "b") + ack(1, 2, 3 * SECOND) + stored(1, fence=2)
     begun = enqueue(1) + hello() + hello("b") + job(1, 1, 200)
