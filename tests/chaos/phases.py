@@ -2,14 +2,18 @@
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 from app.observability.failpoints import EXIT_STATUS
+from app.store.idempotency import KEPT_MICROSECONDS
 from tests.chaos.proxy import Proxy
 from tests.chaos.rig import DRAIN_SECONDS, LEASE_SECONDS, Rig, Verdict, judged
+from tests.history.lines import now
 
 Phase = Callable[[Path, int, int], Awaitable[Verdict]]
 _DRAIN_SLACK_SECONDS = 1.0
@@ -21,12 +25,19 @@ _FUNCTIONS = [
     "rescue_jobs",
     "delete_jobs",
     "resume_sessions",
+    "confirm_resumes",
+    "close_sessions",
     "open_leases",
 ]
 _FUNCTIONS += ["renew_sessions", "renew_jobs", "rerun_jobs", "update_jobs", "insert_once", "rerun_once"]
+_FUNCTIONS += ["forget_answers"]
 POINTS = [f"{function}.{moment}_commit" for function in _FUNCTIONS for moment in ("before", "after")]
 POINTS += ["answer.before", "answer.middle", "frame.before", "frame.middle", "drain.begun", "drain.waiting"]
 _POINT_SECONDS = 10
+_SWEEP_SECONDS = 75
+"""In which the service looks at least once for answers to forget."""
+_REPEATED_SECONDS = 60
+"""After which no client repeats a call: what it was answered may be forgotten."""
 
 
 async def kills(folder: Path, count: int, seed: int) -> Verdict:
@@ -140,9 +151,10 @@ async def failpoints(folder: Path, count: int, seed: int) -> Verdict:
         async with rig.running():
             await asyncio.to_thread(rig.server.stop)
             for point in points:
-                rig.server.settings["failpoints"] = (
-                    f"{point}=exit@{1 if 'drain' in point else rig.dice.choice([1, 2, 5])}"
-                )
+                passes = 1 if point.startswith(("drain", "forget")) else rig.dice.choice([1, 2, 5])
+                rig.server.settings["failpoints"] = f"{point}=exit@{passes}"
+                if point.startswith("forget"):
+                    _let_answers_expire(rig)
                 await asyncio.to_thread(rig.server.start)
                 status = await _exit_at(rig, point)
                 if status == EXIT_STATUS:
@@ -165,10 +177,25 @@ async def _exit_at(rig: Rig, point: str) -> int:
     if point.startswith("drain."):
         await asyncio.sleep(1)
         return await asyncio.to_thread(rig.server.stop)
+    seconds = _SWEEP_SECONDS if point.startswith("forget") else _POINT_SECONDS
+    # Only where it is needed: what is pruned can't be judged any more.
+    pressing = [asyncio.create_task(rig.client.press())] if point.startswith(("delete", "rerun")) else []
     try:
-        return await asyncio.to_thread(rig.server.wait, _POINT_SECONDS)
+        return await asyncio.to_thread(rig.server.wait, seconds)
     except subprocess.TimeoutExpired:
         return 0
+    finally:
+        for task in pressing:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def _let_answers_expire(rig: Rig) -> None:
+    """Age the answers that nobody asks for again, in the file of a server that is down: a day is too long to wait."""
+    kept_since = now() + KEPT_MICROSECONDS - _REPEATED_SECONDS * 1_000_000
+    with closing(sqlite3.connect(rig.server.database)) as database, database:
+        database.execute("UPDATE idempotency_keys SET expires_at = 1 WHERE expires_at <= ?", (kept_since,))
 
 
 async def short(folder: Path, count: int, seed: int) -> Verdict:

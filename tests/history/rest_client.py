@@ -123,12 +123,20 @@ class RestClient:
         headers = self._key() if operation == "rerun" else {}
         return (await self._call(asked, "POST", f"/v1/jobs/{job_id}/{operation}", body, headers=headers))[0]
 
-    async def prune(self) -> None:
+    async def press(self) -> None:
+        """Do for ever what operators do seldom: prune, and run jobs again."""
+        while True:
+            await self.prune({"max_length": 5})
+            if self.known:
+                await self.act("rerun", self._dice.choice(self.known[-300:]), {})
+            await asyncio.sleep(0.05)
+
+    async def prune(self, by: dict[str, int] | None = None) -> None:
         """Delete some finished jobs."""
         executors = [self._dice.choice(self._executors)]
         status = self._dice.choice(["complete", "cancelled"])
         asked = Called(at=now(), call=uuid4().hex, operation="prune", pruned_status=status, pruned_executors=executors)
-        by = self._dice.choice([{"max_age": 5}, {"max_length": 100}])
+        by = by or self._dice.choice([{"max_age": 5}, {"max_length": 100}])
         body = {"status": status, "prune_by": by, "executors": {"only": executors}}
         await self._call(asked, "POST", "/v1/jobs/prune", body)
 

@@ -77,11 +77,14 @@ def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAli
     return renewed
 
 
-def close_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[None]:
-    """Let sessions run on without a connection, a whole lease from their last sign of life: no renewal told of it."""
-    renew_sessions(transaction, sessions)
+def close_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[bool]:
+    """Let sessions run on without a connection, a whole lease from their last sign of life: no renewal told of it.
+
+    Tell which still had a lease.
+    """
+    renewed = renew_sessions(transaction, sessions)
     transaction.connection.executemany(_DISCONNECT, [(session.lease_id,) for session in sessions])
-    return [None] * len(sessions)
+    return renewed
 
 
 def resume_sessions(transaction: SqliteTransaction, resumes: Sequence[Resume]) -> list[Resumed | None]:
@@ -89,10 +92,9 @@ def resume_sessions(transaction: SqliteTransaction, resumes: Sequence[Resume]) -
     return [_resume(transaction, resume) for resume in resumes]
 
 
-def confirm_resumes(transaction: SqliteTransaction, lease_ids: Sequence[int]) -> list[None]:
-    """Forget the tokens from before these leases."""
-    transaction.connection.executemany(_CONFIRM, [(lease_id,) for lease_id in lease_ids])
-    return [None] * len(lease_ids)
+def confirm_resumes(transaction: SqliteTransaction, lease_ids: Sequence[int]) -> list[bool]:
+    """Forget the tokens from before these leases; tell which leases there still were."""
+    return [transaction.connection.execute(_CONFIRM, (lease_id,)).rowcount > 0 for lease_id in lease_ids]
 
 
 def renew_jobs(transaction: SqliteTransaction, wishes: Sequence[JobLease]) -> list[LeaseRenewed | BackendError]:
