@@ -65,7 +65,12 @@ class Settings(BaseSettings):
         Field(description="Origins whose pages may open a socket, as a JSON list; a page of our own may always."),
     ] = ()
     drain_seconds: Annotated[
-        float, Field(ge=0, le=3_600, description="How long a server that leaves takes at most, its workers included.")
+        float,
+        Field(
+            ge=0,
+            le=3_600,
+            description="How long a server that leaves takes at most, its workers included; it has 5 in any case.",
+        ),
     ] = 25.0
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least severe level to log.")

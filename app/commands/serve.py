@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,7 +31,10 @@ _BACKLOG = 2_048
 _KEEP_ALIVE_SECONDS = 75
 _CLOSING_SECONDS = 2.5
 """At most so much of the drain's time is kept for closing: a stalled client never takes more."""
-_FORCED_EXIT_SECONDS = 1.5
+_LEAST_LEAVING_SECONDS = 5.0
+"""Closing needs some time; so short drains are not cut off on time."""
+_SECOND_SIGNAL_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 0.1
 _COLLECT_AFTER = 50_000, 20, 50
 _USER_TIMEOUT_MILLISECONDS = 30_000
 _OTHER_FILES = 64
@@ -74,7 +78,8 @@ def migrate(revision: str) -> int:
 
 async def _serve(settings: Settings, listening: socket.socket) -> None:
     leaving = asyncio.Event()
-    _listen_to_signals(leaving)
+    leaving_seconds = max(settings.drain_seconds, _LEAST_LEAVING_SECONDS)
+    _listen_to_signals(leaving, leaving_seconds)
     meter = Meter()
     async with open_service(settings, meter) as service:
         if leaving.is_set():
@@ -99,7 +104,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             proxy_headers=False,
         )
         server = _Server(config)
-        _listen_to_signals(leaving, server)
+        _listen_to_signals(leaving, leaving_seconds, server)
         async with asyncio.TaskGroup() as tasks:
             drain_seconds = settings.drain_seconds - closing_seconds
             drain = tasks.create_task(_drain_then_leave(server, service, leaving, drain_seconds))
@@ -143,19 +148,35 @@ def _collect_rarely() -> None:
     gc.set_threshold(*_COLLECT_AFTER)
 
 
-def _listen_to_signals(leaving: asyncio.Event, server: uvicorn.Server | None = None) -> None:
-    """Drain at the first signal, leave at once at the second, whatever is still to be closed then."""
+def _listen_to_signals(leaving: asyncio.Event, leaving_seconds: float, server: uvicorn.Server | None = None) -> None:
+    """Drain at the first signal, leave at once at the second; each sets an end to it, whatever is stuck."""
 
     def hear() -> None:
         if leaving.is_set():
-            loop.call_later(_FORCED_EXIT_SECONDS, os._exit, 1)
+            _exit_after(_SECOND_SIGNAL_SECONDS)
             if server is not None:
                 server.force_exit = server.should_exit = True
+        else:
+            _exit_after(leaving_seconds)
         leaving.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, hear)
+
+
+def _exit_after(seconds: float) -> None:
+    """End the process then, unless it has ended by itself; to the database that is a kill, which loses nothing.
+
+    By a thread: a stalled disk may hold up the event loop too, or what comes after it. The event loop tells of it, for
+    the log may be on that disk.
+    """
+    timer = threading.Timer(seconds, os._exit, [1])
+    timer.daemon = True
+    timer.start()
+    asyncio.get_running_loop().call_later(
+        max(0.0, seconds - _LAST_WORDS_SECONDS), lambda: get_logger().error("server.exit_forced")
+    )
 
 
 async def _drain_then_leave(
