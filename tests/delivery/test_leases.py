@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -111,6 +112,19 @@ class TestRescue:
         assert claimed == rescued == 2_300
         (mail,) = await service.list_executors()
         assert (mail.counts[JobStatus.RETRYABLE], mail.counts[JobStatus.DISCARDED]) == (1_150, 1_150)
+
+    async def test_jobs_behind_thousands_of_empty_leases_come_back_in_the_same_round(self, service, tmp_path):
+        job = await claimed(service)
+        with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection, connection:
+            leases = [(f"session {number}",) for number in range(2_500)]
+            connection.executemany(
+                "INSERT INTO leases (session, executor, worker, owner, connected, expires_at)"
+                " VALUES (?, 'mail', 'gone', 'me', 0, 1)",
+                leases,
+            )
+        with a_day_later():
+            assert await service.rescue() == 1
+        assert (await service.get_job(job.id)).status == "retryable"
 
 
 class TestRenewal:

@@ -41,7 +41,11 @@ DELETE FROM leases WHERE id IN (
   SELECT id FROM leases WHERE expires_at <= ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
   ORDER BY expires_at LIMIT 1000)
 """
-SELECT_EXPIRED = "SELECT id FROM leases WHERE expires_at <= ? ORDER BY expires_at LIMIT 100"
+# Only those with jobs: a round that finds nothing but empty ones would pass for the last.
+SELECT_EXPIRED = """
+SELECT id FROM leases WHERE expires_at <= ? AND EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
+ORDER BY expires_at LIMIT 100
+"""
 _SELECT_LEASE = "SELECT session, executor, worker, connected, expires_at FROM leases WHERE id = ?"
 # A lease that a heartbeat opened, or a claim of one job: a stream's lease has a token.
 _HOLDS_ONE_JOB = """
