@@ -18,6 +18,8 @@ _PROBE_BYTES = 64 * 1024
 _PAGE_BYTES = 4096
 _LOG_PAGES = 1_000
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CANNOT_ALLOCATE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_ZEROS = bytes(64 * 1024)
 
 _log = get_logger()
 
@@ -144,7 +146,7 @@ class Reserve:
         """Make the file exactly so long, or leave it as it is; return whether there was room."""
         try:
             if size > self._allocated:
-                os.posix_fallocate(self._descriptor, 0, size)
+                _take_room(self._descriptor, self._allocated, size - self._allocated)
             if size < self._allocated:
                 os.ftruncate(self._descriptor, size)
         except OSError:
@@ -156,7 +158,7 @@ class Reserve:
 
     def _has_room(self) -> bool:
         try:
-            os.posix_fallocate(self._descriptor, self._allocated, _PROBE_BYTES)
+            _take_room(self._descriptor, self._allocated, _PROBE_BYTES)
         except OSError as error:
             return error.errno not in _NO_ROOM
         finally:
@@ -188,3 +190,18 @@ class Reserve:
             return False
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {waited}")
+
+
+def _take_room(descriptor: int, offset: int, length: int) -> None:
+    """Take blocks of the disk for a file; where the system has no call for it, by writing. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, offset, length)
+        except OSError as error:
+            if error.errno not in _CANNOT_ALLOCATE:
+                raise
+        else:
+            return
+    end = offset + length
+    while offset < end:
+        offset += os.pwrite(descriptor, _ZEROS[: end - offset], offset)
