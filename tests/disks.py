@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 MIB = 1024 * 1024
+REQUIRED = "DISKS_REQUIRED"
+"""The variable with which a test that needs a disk fails for want of one, instead of being left out."""
 
 
 @contextmanager
@@ -20,7 +22,8 @@ def small_disk(folder: Path, mib: int) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(disk)], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip(f"a full disk takes a small one, and none can be mounted here: {mounted.stderr.decode().strip()}")
+        leave_out = pytest.fail if os.environ.get(REQUIRED) else pytest.skip
+        leave_out(f"a full disk takes a small one, and none can be mounted here: {mounted.stderr.decode().strip()}")
     try:
         yield disk
     finally:
