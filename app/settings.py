@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         int, Field(ge=1_024, le=512 * 1024, description="Largest data and metadata of a job together, as compact JSON.")
     ] = 512 * 1024
     max_connections: Annotated[
-        int, Field(ge=1, le=1_000_000, description="Most connections at once; more are answered with 503.")
+        int, Field(ge=1, le=1_000_000, description="Most connections at once; 64 more get 503, the rest a reset.")
     ] = 10_000
     head_seconds: Annotated[
         float, Field(ge=0.1, le=3_600, description="How long a client may take to send the head of a request.")
