@@ -61,7 +61,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how many faults, or seconds of the soak, in each phase")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--folder", type=Path, help="where histories and logs are kept")
-    parser.add_argument("--write", action="store_true", help="keep the table in docs/proof.md")
+    parser.add_argument(
+        "--write", action="store_true", help="keep the table in docs/proof.md, and the remarks that are there"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rexecutor-chaos-") as temporary:
         folder = given.folder or Path(temporary)
@@ -70,7 +72,7 @@ def main() -> int:
         )
     print(table(verdicts))
     if given.write:
-        PROOF.write_text(proof(verdicts, given.seed))
+        PROOF.write_text(proof(verdicts, given.seed, PROOF.read_text()))
     return 1 if any(verdict.violations for verdict in verdicts) else 0
 
 

@@ -11,6 +11,7 @@ from tests.end_to_end.server import ROOT
 from tests.history.checker import Rule
 
 PROOF = ROOT / "docs" / "proof.md"
+_REMARKS = "## Remarks\n\nBy hand, each on a commit that it names; `make chaos` keeps them.\n"
 _HEAD = ("phase", "what was done", "seconds", "jobs", "deliveries", "resumed", "calls", "outcome unknown", "violations")
 
 
@@ -37,8 +38,8 @@ def _row(verdict: Verdict) -> tuple[str, str, int, int, int, int, int, int, int]
     )
 
 
-def proof(verdicts: Sequence[Verdict], seed: int) -> str:
-    """Return the page that keeps a run."""
+def proof(verdicts: Sequence[Verdict], seed: int, page: str) -> str:
+    """Return the page that keeps a run, with the remarks of the ``page`` that it replaces."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, check=True, encoding="utf-8"
     ).stdout.strip()
@@ -52,10 +53,11 @@ def proof(verdicts: Sequence[Verdict], seed: int) -> str:
         [
             "# Proof under faults",
             "",
-            "`make chaos` wrote this page. Workers over WebSocket (with and without prefetch, in batches or not,",
-            "dropping connections and resuming), workers over REST, producers and operators write down each call,",
-            "outcome and delivery while faults are made; then the history checker in `tests/history` judges all of it",
-            "and a final dump of the jobs. Its rules, each tested with a seeded violation:",
+            "`make chaos` writes this page, all but the remarks at its end. Workers over WebSocket (with and without",
+            "prefetch, in batches or not, dropping connections and resuming), workers over REST, producers and",
+            "operators write down each call, outcome and delivery while faults are made; then the history checker in",
+            "`tests/history` judges all of it and a final dump of the jobs. Its rules, each tested with a seeded",
+            "violation:",
             "",
             *(f"- {rule}" for rule in Rule),
             "",
@@ -74,5 +76,6 @@ def proof(verdicts: Sequence[Verdict], seed: int) -> str:
             "",
             *(violations or ["None."]),
             "",
+            _REMARKS + page.partition(_REMARKS)[2],
         ]
     )
