@@ -197,8 +197,8 @@ def encode_drain() -> bytes:
     return b'{"type":"drain"}'
 
 
-def encode_stopped(ref: str | None) -> bytes:
-    """Return the result of a ``stop``, which goes out only if that had a ``ref``."""
+def encode_stopped(ref: str) -> bytes:
+    """Return the result of a ``stop`` with a ``ref``; without one it has none."""
     return b'{"type":"result","ref":%b,"ok":true}' % _encoder.encode(ref)
 
 

@@ -43,11 +43,11 @@ from .request_errors import FenceMissing, MalformedJson, RequestError
 
 REPLACED = 4409
 _MAX_WAITING = 10_000
-"""Acknowledgements that wait for their commit; beyond, the socket is not read."""
+"""Acknowledgements that wait for their commit, and results of stops for the client; beyond, the socket is not read."""
 _MAX_COMMITS = 2
 """Commits of acknowledgements under way: while one is written, the next waits for the writer."""
 _TAKEN_AT_ONCE = 500
-"""Messages of one frame before others have their turn."""
+"""Messages of one frame, or frames sent, before others have their turn."""
 _SEND_SECONDS = 10.0
 """How long a client may take to read a frame."""
 
@@ -92,6 +92,7 @@ class WorkerSession:
         self._heard_at = asyncio.get_running_loop().time()
         self._sending = asyncio.Lock()
         self._waiting: deque[Pending] = deque()
+        self._stops_unanswered = 0
         self._room = asyncio.Event()
         self._room.set()
         self._commits = 0
@@ -141,7 +142,7 @@ class WorkerSession:
             if self._waiting and self._commits < _MAX_COMMITS:
                 self._commits += 1
                 tasks.create_task(self._acknowledge())
-            if len(self._waiting) >= _MAX_WAITING:
+            while len(self._waiting) + self._stops_unanswered >= _MAX_WAITING:
                 self._room.clear()
                 await self._room.wait()
 
@@ -168,7 +169,9 @@ class WorkerSession:
             case RequestMessage():
                 self._subscription.request(message.n)
             case StopMessage():
-                self._subscription.stop(message.ref if isinstance(message.ref, str) else None)
+                ref = message.ref if isinstance(message.ref, str) else None
+                self._subscription.stop(ref)
+                self._stops_unanswered += ref is not None
             case HeartbeatMessage():
                 pass
             case Refused():
@@ -227,12 +230,14 @@ class WorkerSession:
                 raise SessionClosed(REPLACED) from None
             except SubscriptionClosed:
                 raise SessionClosed(RESTART) from None
-            unwritten = [event for event in events if event != Stopped(None)]
+            unwritten = events.copy()
             try:
-                await self._send([_encode(event) for event in unwritten], unwritten)
+                await self._send([_encode(event) for event in events], unwritten)
             finally:
                 # Whatever ended the sending: what was written may have been started, the rest goes back.
                 await self._service.give_back([event for event in unwritten if isinstance(event, Job)])
+            self._stops_unanswered -= sum(isinstance(event, Stopped) for event in events)
+            self._room.set()
 
     async def _send(self, messages: Sequence[bytes], unwritten: list[Event] | None = None) -> None:
         """Send messages in order, and take the events whose messages are written from ``unwritten``.
@@ -244,7 +249,7 @@ class WorkerSession:
             try:
                 async with asyncio.timeout(_SEND_SECONDS) as limit:
                     moved_at = now()
-                    for frame, count in frames(messages, batch=self._batch):
+                    for number, (frame, count) in enumerate(frames(messages, batch=self._batch), 1):
                         await self._socket.send({"type": "websocket.send", "text": frame})
                         if unwritten:
                             del unwritten[:count]
@@ -252,6 +257,8 @@ class WorkerSession:
                             # A slow client is none that stalls.
                             moved_at = now()
                             limit.reschedule(moved_at + _SEND_SECONDS)
+                        if not number % _TAKEN_AT_ONCE:
+                            await asyncio.sleep(0)
             except TimeoutError:
                 _log.warning("worker.stalled", session=self._subscription.hello.session)
                 raise Stalled from None

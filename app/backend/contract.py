@@ -32,7 +32,10 @@ class Subscription(Protocol):
         """Add credits; 10,000 are open at most, more are cut. Resumes what ``stop`` took."""
 
     def stop(self, reference: str | None = None) -> None:
-        """Take all open credits and their return; ``Stopped`` follows, and after it no job until the next request."""
+        """Take all open credits and their return: no job follows until the next request.
+
+        With a reference ``Stopped`` tells from where on.
+        """
 
     def acknowledging(self) -> None:
         """Hear that acknowledgements of jobs held here are about to be made.

@@ -121,12 +121,13 @@ class Subscription:
         self._demand_changed()
 
     def stop(self, reference: str | None = None) -> None:
-        """Take all open credits and their return; what was not sent yet goes back."""
+        """Take all open credits and their return; what was not sent yet goes back. A reference is answered."""
         self._credits = 0
         self._returns_credits = False
         self._stops += 1
         unsent = self._take_unsent()
-        self._put(Stopped(reference))
+        if reference is not None:
+            self._put(Stopped(reference))
         self._give_back(unsent)
 
     def acknowledging(self) -> None:
@@ -243,12 +244,14 @@ class Subscription:
 
     def _take_unsent(self) -> list[Job]:
         """Remove the jobs that were never handed to the subscriber."""
+        # No JSON text is empty: without characters there is no job, and a flood of stops looks through nothing.
+        if not self._unsent_characters:
+            return []
         unsent = [event for event in self._events if isinstance(event, Job)]
         self._unsent_characters = 0
-        if unsent:
-            self._events = [event for event in self._events if not isinstance(event, Job)]
-            for job in unsent:
-                self._held.pop(job.id, None)
+        self._events = [event for event in self._events if not isinstance(event, Job)]
+        for job in unsent:
+            self._held.pop(job.id, None)
         return unsent
 
     def _drop_unsent(self, job_id: int, fence: int) -> bool:

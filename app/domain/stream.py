@@ -31,7 +31,7 @@ class Revoke(Struct, frozen=True):
 class Stopped(Struct, frozen=True):
     """All that follows was asked for after the ``stop`` with this reference."""
 
-    reference: str | None
+    reference: str
 
 
 class Drain(Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Demand decides what is delivered: never more jobs than credits, and who gives a credit back."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from random import Random
@@ -219,15 +220,24 @@ class TestStop:
             await take(one, 1)
             await all_go_to(other, 1)
 
-    async def test_each_stop_is_answered_in_order(self, service):
+    async def test_each_stop_with_a_reference_is_answered_in_order(self, service):
         async with subscribed(service) as one:
             one.stop("a")
             one.stop(None)
+            one.stop("b")
             one.request(1)
             await enqueue(service)
             events = await take_events(one, 3)
-            assert events[:2] == [Stopped("a"), Stopped(None)]
+            assert events[:2] == [Stopped("a"), Stopped("b")]
             assert isinstance(events[2], Job)
+
+    async def test_stop_costs_the_same_however_many_have_not_been_answered(self, service):
+        async with subscribed(service) as one:
+            began_at = time.thread_time()
+            for _ in range(10_000):
+                one.stop("s")
+            assert time.thread_time() < began_at + 1, "seven times as much if each looks at all before it"
+            assert len(await take_events(one, 10_000)) == 10_000
 
     async def test_whenever_a_stop_comes_no_job_follows_it_and_none_is_lost(self, service):
         for number in range(60):
