@@ -3,7 +3,7 @@
 import asyncio
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import cast
+from typing import Any
 
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
@@ -18,7 +18,9 @@ from .refusal import refusal
 from .stall_guard import LEAST_PROGRESS_BYTES, StallGuard, cut_off
 
 REFUSED_CONNECTIONS = 64
-"""So many beyond the limit are told why; what comes on top is cut off."""
+"""So many beyond the limit are told why, or are probes; what comes on top is cut off."""
+_PROBES = frozenset({"/livez", "/metrics"})
+"""A full server is alive: who took it for dead would restart it, and its workers would fill the next."""
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_REFUSED_BODY_BYTES = 64 * 1024
 
@@ -75,7 +77,7 @@ class RequestProtocol(HttpToolsProtocol):
             cut_off(transport)
             return
         if excess > 0:
-            self.app = cast(ASGI3Application, self.refuse)
+            self.app = self._serve_beyond_the_limit
         self._await(_Stage.HEAD, self.bounds.head_seconds)
 
     def data_received(self, data: bytes) -> None:
@@ -140,6 +142,8 @@ class RequestProtocol(HttpToolsProtocol):
         # The socket would else answer before its turn. Decided once: the answer before may come amid the request.
         self._may_upgrade = self._is_its_turn()
         super().on_headers_complete()
+        if self.app is not self.config.loaded_app:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """Have the whole request."""
@@ -152,6 +156,10 @@ class RequestProtocol(HttpToolsProtocol):
         self._has_upgraded = True
         self._await_nothing()
         super().handle_websocket_upgrade()
+
+    async def _serve_beyond_the_limit(self, scope: Any, receive: Any, send: Any) -> None:
+        serve = self.config.loaded_app if scope["path"] in _PROBES else self.refuse
+        await serve(scope, receive, send)
 
     def _should_upgrade(self) -> bool:
         return self._may_upgrade and self.app is self.config.loaded_app and super()._should_upgrade()
@@ -265,5 +273,4 @@ async def _answer_refused(scope: Scope, receive: Receive, send: Send) -> None:
         read_bytes += len(message.get("body", b""))
         more = message.get("more_body", False)
     response = problem_response(NotReady("This server has as many connections as it may."), scope["request_id"])
-    response.headers["connection"] = "close"
     await response(scope, receive, send)

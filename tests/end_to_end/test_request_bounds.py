@@ -198,6 +198,12 @@ def test_connections_beyond_the_limit_are_answered_503_until_one_is_free(tmp_pat
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/not-ready")
         assert refused.headers["retry-after"] == "1"
         assert refused.headers["connection"] == "close"
+        # Whoever watches must not take it for dead, nor see nothing, when it is most in demand.
+        for probe in ("/livez", "/metrics", "/livez", "/metrics"):
+            with httpx2.Client(base_url=server.url, trust_env=False) as client:
+                watched = client.get(probe)
+            assert (watched.status_code, watched.headers["connection"]) == (200, "close")
+        assert 'operation="other",status="503"' in watched.text.replace(" ", "")
         address = server.url.replace("http", "ws", 1) + "/v1/executors/mail/subscribe"
         with pytest.raises(InvalidStatus) as closed:
             connect(address, proxy=None)
@@ -217,7 +223,7 @@ def test_server_with_too_few_files_keeps_accepting(tmp_path):
             answers = 0
             for raw in flood:
                 try:
-                    raw.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                    raw.sendall(b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n")
                     answers += raw.recv(65_536).startswith(b"HTTP/1.1 200 ")
                 except ConnectionError:
                     continue
