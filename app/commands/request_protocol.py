@@ -15,7 +15,7 @@ from ..api.request_context import RequestContext
 from ..domain.errors import NotReady
 from ..observability.meter import Meter
 from .refusal import refusal
-from .stall_guard import LEAST_PROGRESS_BYTES, StallGuard, cut_off
+from .stall_guard import LEAST_PROGRESS_BYTES, StallGuarded, cut_off
 
 REFUSED_CONNECTIONS = 64
 """So many beyond the limit are told why, or are probes; what comes on top is cut off."""
@@ -41,7 +41,7 @@ class _Stage(Enum):
     ANSWER = auto()
 
 
-class RequestProtocol(HttpToolsProtocol):
+class RequestProtocol(StallGuarded, HttpToolsProtocol):
     """One connection. A request that is not sent in time is answered with 408, one with a long head with 431.
 
     A request may come while those before it have no answer yet. Then it is not its turn: no clock runs for it, and
@@ -71,7 +71,6 @@ class RequestProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let a connection in; beyond the limit it hears why it is not served, and far beyond it is cut off."""
         super().connection_made(transport)
-        self._stall_guard = StallGuard(transport)
         excess = len(self.connections) - self.bounds.connections
         if excess > REFUSED_CONNECTIONS:
             cut_off(transport)
@@ -103,18 +102,7 @@ class RequestProtocol(HttpToolsProtocol):
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
-        self._stall_guard.resumed()
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Watch whether the peer reads."""
-        super().pause_writing()
-        self._stall_guard.paused()
-
-    def resume_writing(self) -> None:
-        """Be content: the peer has read."""
-        self._stall_guard.resumed()
-        super().resume_writing()
 
     # What the parser calls; an error raised here ends in send_400_response.
 

@@ -15,7 +15,7 @@ from websockets.http11 import Request, Response
 
 from ..api.stream import FRAMES
 from .refusal import refusal
-from .stall_guard import StallGuard, cut_off
+from .stall_guard import StallGuarded, cut_off
 
 _CLOSE_SECONDS = 2.0
 """How long a client may take to answer a close; one that was silent for a lease will hardly answer."""
@@ -30,7 +30,7 @@ def _reject(status: int, text: str) -> Response:  # noqa: ARG001
     return Response(status, HTTPStatus(status).phrase, Headers(headers), body)
 
 
-class SocketProtocol(WebSocketsSansIOProtocol):
+class SocketProtocol(StallGuarded, WebSocketsSansIOProtocol):
     """Calls ``heard`` for each frame: text, binary, ping and pong."""
 
     heard: Callable[[], None] = staticmethod(_nobody_listens)
@@ -40,27 +40,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         cut_off(self.transport)
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Begin to watch whether the client reads."""
+        """Begin a handshake, with our own limits and answers."""
         super().connection_made(transport)
-        self._stall_guard = StallGuard(self.transport)
         self.close_timeout = _CLOSE_SECONDS
         # The library would answer a broken handshake with a text that repeats what was sent.
         self.conn.reject = _reject  # type: ignore[method-assign]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._stall_guard.resumed()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Watch whether the client reads."""
-        super().pause_writing()
-        self._stall_guard.paused()
-
-    def resume_writing(self) -> None:
-        """Be content: the client has read."""
-        self._stall_guard.resumed()
-        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Close after a handshake that the library refuses to read, which uvicorn would leave open for ever."""

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
+from typing import cast
 
 _LOOK_SECONDS = 5.0
 _STALLED_AFTER_SECONDS = 15.0
@@ -53,6 +54,30 @@ class StallGuard:
     def _moved(self) -> None:
         self._left = self._transport.get_write_buffer_size()
         self._moved_at = asyncio.get_running_loop().time()
+
+
+class StallGuarded(asyncio.Protocol):
+    """What a protocol is mixed with, so that a guard watches its peer."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to watch."""
+        super().connection_made(transport)
+        self._stall_guard = StallGuard(cast(asyncio.Transport, transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Watch no longer."""
+        self._stall_guard.resumed()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch whether the peer reads."""
+        super().pause_writing()
+        self._stall_guard.paused()
+
+    def resume_writing(self) -> None:
+        """Be content: the peer has read."""
+        self._stall_guard.resumed()
+        super().resume_writing()
 
 
 def cut_off(transport: asyncio.Transport) -> None:
