@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import count as counter
 from typing import Any
 
 import httpx2
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.api.wire import FAILURE, problem
-from tests.fuzz.reference import STATUSES, Model, Refused, constrains
+from tests.fuzz.reference import STATUSES, Model, Once, Refused, constrains
 from tests.fuzz.system import GRACE_SECONDS, LEASE_SECONDS, PAYLOAD_BYTES, System
 
 SECOND = 1_000_000
@@ -40,6 +42,8 @@ operations = st.sampled_from(["complete", "retry", "retry", "discard", "cancel",
 ABSENT = 11
 picks = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 3, 4, 5, ABSENT])
 """Often the same job: what an operation does may depend on the one before."""
+keys = st.sampled_from([None] * 4 + ["red", "blue", "green"])
+"""Under few keys what is asked for is often another thing: to repeat the same is a rule of its own."""
 fences = st.sampled_from(["its", "former", "former", "next", "none"])
 errors = st.fixed_dictionaries(
     {"error_type": st.sampled_from(["panic", "custom", "é" * 200, "\0"]), "message": st.sampled_from(["", "it\0broke"])}
@@ -131,13 +135,18 @@ prunes = st.fixed_dictionaries(
 )
 
 
+LIVES = counter()
+
+
 class ServiceMachine(RuleBasedStateMachine):
-    """One life of a service. ``system`` begins empty, and is emptied at the end."""
+    """One life of a service. ``system`` begins empty, and is emptied at the end, but for the answers that it keeps."""
 
     def __init__(self, system: System, *, require_fence: bool) -> None:
         super().__init__()
         self.system = system
         self.sent: list[tuple[int, Any, int | None]] = []
+        self.keyed: list[Callable[[], None]] = []
+        self.life = next(LIVES)
         self.repeated = False
         self.model = Model(
             now=system.now,
@@ -154,18 +163,22 @@ class ServiceMachine(RuleBasedStateMachine):
     )
     def begin(self, bodies, ends, held):
         """With jobs that were tried before, and some that are held."""
-        self.enqueue_many(bodies)
+        self.enqueue_many(bodies, "red")
         for end in ends:
             self.claim("mail", 3, "ada", None)
             for job_id in self.held():
                 self.send_acknowledgement(job_id, (end, ("at", 0), FAILURE), self.model.jobs[job_id].fence)
         self.claim("mail", held, "ada", None)
 
-    @rule(body=new_jobs)
-    def enqueue(self, body):
-        answer = self.system.request("POST", "/v1/jobs", self.on_the_wire(body))
+    @rule(body=new_jobs, key=keys)
+    def enqueue(self, body, key=None):
+        self.repeatable(self.send_enqueue, self.at_fixed_times(body), key=key)
+
+    def send_enqueue(self, body, *, key):
+        answer = self.system.request("POST", "/v1/jobs", self.on_the_wire(body), **self.key_header(key))
         ids = [answer.json()["id"]] if answer.is_success else [self.model.last_id + 1]
-        expected = self.expect(answer, lambda: self.model.enqueue_many([self.at_instants(body)], ids)[0])
+        once = self.once(answer, key)
+        expected = self.expect_once(answer, lambda: self.model.enqueue_many([self.at_instants(body)], ids, once)[0])
         if expected is not None:
             assert answer.status_code == (201 if expected["outcome"] == "inserted" else 200)
             assert answer.headers["location"] == f"/v1/jobs/{expected['id']}"
@@ -179,15 +192,20 @@ class ServiceMachine(RuleBasedStateMachine):
         meant = {"executor": True, "statuses": [job.status], "on_conflict": replace}
         self.enqueue(body | {"executor": job.executor, "criteria": meant})
 
-    @rule(bodies=st.lists(new_jobs, max_size=5))
-    def enqueue_many(self, bodies):
-        answer = self.system.request("POST", "/v1/jobs/bulk", {"jobs": [self.on_the_wire(body) for body in bodies]})
+    @rule(bodies=st.lists(new_jobs, max_size=5), key=keys)
+    def enqueue_many(self, bodies, key=None):
+        self.repeatable(self.send_bulk, [self.at_fixed_times(body) for body in bodies], key=key)
+
+    def send_bulk(self, bodies, *, key):
+        wire = {"jobs": [self.on_the_wire(body) for body in bodies]}
+        answer = self.system.request("POST", "/v1/jobs/bulk", wire, **self.key_header(key))
         if answer.is_success:
             ids = [result["id"] for result in answer.json()["results"]]
         else:
             ids = [self.model.last_id + 1 + number for number in range(len(bodies))]
         bodies = [self.at_instants(body) for body in bodies]
-        self.expect(answer, lambda: {"results": self.model.enqueue_many(bodies, ids)})
+        once = self.once(answer, key)
+        self.expect_once(answer, lambda: {"results": self.model.enqueue_many(bodies, ids, once)})
 
     @rule(executor=executors, limit=st.integers(1, 4), worker=st.sampled_from(["ada", None]), lease=st.none() | leases)
     def claim(self, executor, limit, worker, lease):
@@ -240,11 +258,27 @@ class ServiceMachine(RuleBasedStateMachine):
             return
         self.expect(answer, lambda: self.model.renew_lease(job_id, fence, lease), job_id)
 
-    @rule(pick=picks, force=st.booleans())
-    def rerun(self, pick, force):
-        job_id = self.pick(pick)
-        answer = self.system.request("POST", f"/v1/jobs/{job_id}/rerun", {"force": force})
-        self.expect(answer, lambda: self.model.rerun(job_id, force=force), job_id)
+    @rule(pick=picks, force=st.booleans(), key=keys)
+    def rerun(self, pick, force, key):
+        self.repeatable(self.send_rerun, self.pick(pick), force, key=key)
+
+    def send_rerun(self, job_id, force, *, key):
+        answer = self.system.request("POST", f"/v1/jobs/{job_id}/rerun", {"force": force}, **self.key_header(key))
+        once = self.once(answer, key)
+        self.expect_once(answer, lambda: self.model.rerun(job_id, force=force, once=once), job_id)
+
+    def repeatable(self, send, *what, key):
+        """Send, and remember what was sent under a key: in these very words it is a repeat."""
+        if key is not None:
+            self.keyed.append(lambda: send(*what, key=key))
+        send(*what, key=key)
+
+    @precondition(lambda self: self.keyed)
+    @rule(number=st.integers(1, 3), span=st.sampled_from([0] * 6 + [DAY - 1, DAY]))
+    def repeat(self, number, span):
+        """Do again what was done under a key, its answer kept or, a day later, not."""
+        self.pass_time(span)
+        self.keyed[-number % len(self.keyed)]()
 
     @rule(pick=picks, changed=changes, versions=st.none() | st.lists(st.integers(-1, 1), max_size=2))
     def update(self, pick, changed, versions):
@@ -333,10 +367,16 @@ class ServiceMachine(RuleBasedStateMachine):
         assert comparable(answer.json()["jobs"]) == comparable(self.model.query({"and": []}))
 
     def teardown(self):
-        self.list_executors()
-        for job in list(self.model.jobs.values()):
-            if job.status == "executing":
-                self.system.request("POST", f"/v1/jobs/{job.id}/rerun", {"force": True})
+        try:
+            self.list_executors()
+        finally:
+            self.delete_all()
+
+    def delete_all(self):
+        """Whatever there is: what a life that failed leaves behind would fail the next one too."""
+        executing = self.system.request("POST", "/v1/jobs/query", {"query": {"status_equal": "executing"}})
+        for job in executing.json()["jobs"]:
+            self.system.request("POST", f"/v1/jobs/{job['id']}/rerun", {"force": True})
         for status in {*STATUSES} - {"executing"}:
             self.system.request("POST", "/v1/jobs/prune", {"status": status, "prune_by": {"max_length": 0}})
         assert self.system.request("GET", "/v1/executors").json() == {"executors": []}
@@ -351,6 +391,21 @@ class ServiceMachine(RuleBasedStateMachine):
         assert answer.is_success, answer.text
         assert comparable(answer.json()) == comparable(expected)
         return expected
+
+    def expect_once(self, answer: httpx2.Response, call: Any, job_id: int | None = None) -> Any:
+        """Compare the answer to a call that may bear a key; what was answered before says so."""
+        expected = self.expect(answer, call, job_id)
+        is_replay = expected is not None and self.model.replayed
+        assert answer.headers.get("idempotency-replayed") == ("true" if is_replay else None)
+        return expected
+
+    def once(self, answer: httpx2.Response, key: str | None) -> Once | None:
+        """What the model is told of a key: the body as it went over the wire."""
+        return None if key is None else Once(answer.request.url.path, key, answer.request.content)
+
+    def key_header(self, key: str | None) -> dict[str, str]:
+        """A key of this life: the service remembers those of the one before."""
+        return {} if key is None else {"idempotency-key": f"{key}/{self.life}"}
 
     def expect_refusal(self, answer: httpx2.Response, refusal: Refused, job_id: int | None) -> None:
         assert problem(answer) == refusal.args
@@ -371,11 +426,17 @@ class ServiceMachine(RuleBasedStateMachine):
         its = self.model.jobs[job_id].fence if job_id in self.model.jobs else 1
         return {"its": its, "former": max(its - 1, 0), "next": its + 1, "none": None}[kind]
 
+    def at_fixed_times(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What reads the same whenever it is sent: an instant that is given as one does not move with the clock."""
+        form, span = body["scheduled_at"]
+        return body | {"scheduled_at": ("on", self.model.now + span)} if form == "at" else body
+
     def at_instants(self, body: dict[str, Any]) -> dict[str, Any]:
         """What the model is told: an instant in the place of a form and a span."""
         if "scheduled_at" not in body:
             return body
-        return body | {"scheduled_at": self.model.now + body["scheduled_at"][1]}
+        form, span = body["scheduled_at"]
+        return body | {"scheduled_at": span if form == "on" else self.model.now + span}
 
     def on_the_wire(self, body: dict[str, Any]) -> dict[str, Any]:
         """What the service is told."""
@@ -389,6 +450,8 @@ class ServiceMachine(RuleBasedStateMachine):
     def wire_time(self, name: str, when: tuple[str, int]) -> dict[str, str]:
         form, span = when
         match form:
+            case "on":
+                return {name: text_of(span)}
             case "at":
                 return {name: text_of(self.model.now + span)}
             case "delay":

@@ -4,6 +4,7 @@ Made from ``docs/contract.md`` alone, and free of the service's code. Instants a
 that is refused raises Refused and has changed nothing.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ STATUSES = [*READY, "executing", *FINISHED]
 # The contract's table for calls without a fence: where the operation acts, and where it was made before.
 ACTS = {*READY, "executing"}
 MADE_BEFORE = {"complete": "complete", "discard": "discarded", "cancel": "cancelled"}
+KEPT = 24 * 60 * 60 * 1_000_000
 
 
 class Refused(Exception):
@@ -24,6 +26,15 @@ class Refused(Exception):
 
     def __init__(self, status: int, slug: str) -> None:
         super().__init__(status, slug)
+
+
+@dataclass(frozen=True)
+class Once:
+    """What an Idempotency-Key makes of a call."""
+
+    path: str
+    key: str
+    body: bytes
 
 
 @dataclass
@@ -68,11 +79,36 @@ class Model:
         self.payload_bytes, self.require_fence = payload_bytes, require_fence
         self.jobs: dict[int, ModelJob] = {}
         self.last_id = 0
+        self.kept: dict[tuple[str, str], tuple[int, bytes, Any]] = {}
+        """Until when, for which body, and the answer, by path and key."""
+        self.replayed = False
+        """Whether the latest call that may bear a key changed nothing and has the answer of the one before it."""
 
-    def enqueue_many(self, bodies: list[dict[str, Any]], ids: list[int]) -> list[dict[str, Any]]:
+    def _once(self, once: Once | None, call: Callable[[], Any]) -> Any:
+        """Make a call, or give the answer that is kept; a refusal is not."""
+        self.replayed = False
+        if once is None:
+            return call()
+        until, body, answer = self.kept.get((once.path, once.key), (0, b"", None))
+        if self.now < until:
+            if once.body != body:
+                raise Refused(422, "idempotency-mismatch")
+            self.replayed = True
+            return answer
+        answer = call()
+        self.kept[once.path, once.key] = self.now + KEPT, once.body, answer
+        return answer
+
+    def enqueue_many(
+        self, bodies: list[dict[str, Any]], ids: list[int], once: Once | None = None
+    ) -> list[dict[str, Any]]:
         """All or nothing; ``ids`` are those that the service gave."""
         if any(not constrains(body["criteria"]) or self.too_large(body) for body in bodies):
             raise Refused(422, "validation-error")
+        enqueued: list[dict[str, Any]] = self._once(once, lambda: self._enqueue_many(bodies, ids))
+        return enqueued
+
+    def _enqueue_many(self, bodies: list[dict[str, Any]], ids: list[int]) -> list[dict[str, Any]]:
         before = deepcopy(self.jobs), self.last_id
         try:
             return [self._enqueue(body, new_id) for body, new_id in zip(bodies, ids, strict=True)]
@@ -193,7 +229,11 @@ class Model:
         job.lease_expires_at = self.now + (self.lease if lease is None else lease)
         return {"id": job_id, "lease_expires_at": job.lease_expires_at}
 
-    def rerun(self, job_id: int, *, force: bool) -> dict[str, Any]:
+    def rerun(self, job_id: int, *, force: bool, once: Once | None = None) -> dict[str, Any]:
+        ack: dict[str, Any] = self._once(once, lambda: self._rerun(job_id, force=force))
+        return ack
+
+    def _rerun(self, job_id: int, *, force: bool) -> dict[str, Any]:
         job = self.get(job_id)
         if job.status == "executing":
             if not force:
