@@ -24,9 +24,6 @@ from .store.database import open_dialect
 from .store.dialects.base import StoreRules
 from .store.effects import Effects
 
-_FALLBACK_SECONDS = 30.0
-"""A safety net under the wake-ups: on SQLite this process is the only writer, and hears of every commit."""
-
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the service as an ASGI application; its lifespan opens and closes the database."""
@@ -69,7 +66,6 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
             tasks,
             meter=meter,
             lease_seconds=settings.lease_seconds,
-            fallback_seconds=_FALLBACK_SECONDS,
             failpoints=failpoints,
         )
         dialect.hold()
@@ -84,7 +80,11 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
                 lease_seconds=settings.lease_seconds,
                 schema_head=migrations.head(),
             )
-            loops = [Rescuer(service, lease_seconds=settings.lease_seconds).loop, Sweeper(service).loop]
+            loops = [
+                Rescuer(service, lease_seconds=settings.lease_seconds).loop,
+                Sweeper(service).loop,
+                *dialect.loops(),
+            ]
             service.loops.append(lambda: [loop.name for loop in loops if loop.is_dead])
             maintenance = [tasks.create_task(loop.run()) for loop in loops]
             try:

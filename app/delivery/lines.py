@@ -22,12 +22,11 @@ _log = get_logger()
 class Lines:
     """Leads each executor's places and hints to its dispatcher, and gives back what no place takes any more."""
 
-    def __init__(self, dialect: Dialect, tasks: asyncio.TaskGroup, *, meter: Meter, fallback_seconds: float) -> None:
+    def __init__(self, dialect: Dialect, tasks: asyncio.TaskGroup, *, meter: Meter) -> None:
         """Run dispatchers in ``tasks`` until :meth:`stop`."""
         self._dialect = dialect
         self._tasks = tasks
         self._meter = meter
-        self._fallback_seconds = fallback_seconds
         self._dispatchers: dict[str, Dispatcher] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -44,7 +43,7 @@ class Lines:
                 executor,
                 self._dialect,
                 meter=self._meter,
-                fallback_seconds=self._fallback_seconds,
+                fallback_seconds=self._dialect.fallback_seconds,
                 give_back=self.give_back,
                 emptied=lambda: self._dispatchers.pop(executor, None),
             )
@@ -60,6 +59,8 @@ class Lines:
 
     def expect(self, executor: str) -> bool:
         """Hear that a due job is about to be submitted; return whether a claim for it will be in the next turn."""
+        if not self._dialect.shares_transactions:
+            return False
         dispatcher = self._dispatchers.get(executor)
         return dispatcher is not None and dispatcher.expect()
 

@@ -34,12 +34,11 @@ class Registry:
         *,
         meter: Meter,
         lease_seconds: float,
-        fallback_seconds: float,
         failpoints: Failpoints | None = None,
     ) -> None:
         """Run loops in ``tasks`` until :meth:`stop`."""
         self._lease_seconds = lease_seconds
-        self._lines = Lines(dialect, tasks, meter=meter, fallback_seconds=fallback_seconds)
+        self._lines = Lines(dialect, tasks, meter=meter)
         self._sessions = Sessions(dialect, self._lines, lease_seconds=lease_seconds)
         self._polls: set[Poll] = set()
         self._draining = False

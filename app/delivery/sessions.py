@@ -135,6 +135,7 @@ class Sessions:
             worker=worker,
             prefetch=prefetch,
             executor=executor,
+            claims_ahead=self._dialect.shares_transactions,
             demand_changed=lambda: self._lines.demand_changed(executor),
             give_back=self._lines.give_back,
             left=self._leave,

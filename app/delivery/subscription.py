@@ -27,6 +27,7 @@ class Subscription:
         leases: Iterable[int],
         worker: str,
         prefetch: int,
+        claims_ahead: bool,
         demand_changed: Callable[[], None],
         give_back: Callable[[Sequence[Job]], None],
         left: Callable[["Subscription", Sequence[Job]], Awaitable[None]],
@@ -44,6 +45,8 @@ class Subscription:
         self.renewed_at = self.alive_at
         self._returns_credits = prefetch > 0
         self._prefetch = prefetch
+        self._claims_ahead = claims_ahead
+        """Whether a claim may share the transaction of the acknowledgements that make room for it."""
         self._demand_changed = demand_changed
         self._give_back = give_back
         self._left = left
@@ -132,7 +135,7 @@ class Subscription:
 
     def acknowledging(self) -> None:
         """Hear that acknowledgements are about to be submitted: their transaction may claim what they make room for."""
-        if self._returns_credits:
+        if self._returns_credits and self._claims_ahead:
             self._acknowledging = True
             self._demand_changed()
 

@@ -7,23 +7,24 @@ from ..domain.status import READY, JobStatus
 from .dialects.base import Dialect
 from .tables import metadata
 
-_counts = metadata.tables["executor_counts"].c
 _leases = metadata.tables["leases"].c
 
 
 async def list_executors(dialect: Dialect) -> list[ExecutorSummary]:
     """Return the executors that have jobs or connections, by name; every status has a count."""
     async with dialect.reading() as connection:
+        now = await dialect.now_in(connection)
+        stored = dialect.counts().c
         counts: dict[str, dict[JobStatus, int]] = {}
         for executor, status, count in await connection.execute(
-            select(_counts.executor, _counts.status, _counts.count).where(_counts.count > 0)
+            select(stored.executor, stored.status, stored.count).where(stored.count > 0)
         ):
             counts.setdefault(executor, {})[JobStatus(status)] = count
         connected: dict[str, int] = dict(
             (
                 await connection.execute(
                     select(_leases.executor, func.count(_leases.session.distinct()))
-                    .where(_leases.connected == 1, _leases.expires_at > dialect.now())
+                    .where(_leases.connected == 1, _leases.expires_at > now)
                     .group_by(_leases.executor)
                 )
             ).all()

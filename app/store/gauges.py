@@ -1,6 +1,6 @@
 """What only the database knows of the metrics: read when they are asked for, added up there, so that they stay few."""
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..domain.status import JobStatus
@@ -8,9 +8,6 @@ from ..observability.meter import OTHER, ExecutorLabels
 from ..observability.metrics import JOBS, OLDEST_READY
 from ..observability.tally import Series
 from .dialects.base import Dialect
-from .tables import metadata
-
-_counts = metadata.tables["executor_counts"].c
 
 
 async def read_gauges(dialect: Dialect, labels: ExecutorLabels) -> list[tuple[Series, float]]:
@@ -23,14 +20,28 @@ async def read_gauges(dialect: Dialect, labels: ExecutorLabels) -> list[tuple[Se
             await _name_executors(dialect, connection, labels)
         # An executor's statuses are shown together, zeros too: a series that comes and goes is hard to read.
         jobs: dict[Series, float] = {}
-        named = _label(dialect.is_one_of(_counts.executor, labels.named))
+        counts = dialect.counts().c
+        labelled = (
+            select(
+                case((dialect.is_one_of(counts.executor, labels.named), counts.executor), else_=OTHER).label(
+                    "executor"
+                ),
+                counts.status,
+                counts.count,
+            )
+            .where(counts.count > 0)
+            .subquery()
+            .c
+        )
         for executor, status, count in await connection.execute(
-            select(named, _counts.status, func.sum(_counts.count)).where(_counts.count > 0).group_by(named, "status")
+            select(labelled.executor, labelled.status, func.sum(labelled.count)).group_by(
+                labelled.executor, labelled.status
+            )
         ):
             if (JOBS, (executor, status)) not in jobs:
                 jobs |= {(JOBS, (executor, each)): jobs.get((JOBS, (executor, each)), 0) for each in JobStatus}
-            jobs[JOBS, (executor, status)] = count
-        now = dialect.now()
+            jobs[JOBS, (executor, status)] = int(count)
+        now = await dialect.now_in(connection)
         oldest = await dialect.oldest_ready(connection, labels.named)
     ages = [
         ((OLDEST_READY, (executor or OTHER,)), (now - scheduled_at) / 1_000_000)
@@ -42,16 +53,13 @@ async def read_gauges(dialect: Dialect, labels: ExecutorLabels) -> list[tuple[Se
 
 async def _name_executors(dialect: Dialect, connection: AsyncConnection, labels: ExecutorLabels) -> None:
     """Give executors that have jobs their own labels, by name."""
+    counts = dialect.counts().c
     new = (
-        select(_counts.executor)
-        .where(_counts.count > 0, ~dialect.is_one_of(_counts.executor, labels.named))
+        select(counts.executor)
+        .where(counts.count > 0, ~dialect.is_one_of(counts.executor, labels.named))
         .distinct()
-        .order_by(_counts.executor)
+        .order_by(counts.executor)
         .limit(labels.room)
     )
     for executor in (await connection.execute(new)).scalars():
         labels.label(executor)
-
-
-def _label(is_named: ColumnElement[bool]) -> ColumnElement[str]:
-    return case((is_named, _counts.executor), else_=OTHER)

@@ -1,6 +1,6 @@
 """Which jobs a prune deletes, found by a reader; deleted in batches, each a transaction of its own."""
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_, select
+from sqlalchemy import BigInteger, ColumnElement, and_, func, literal, not_, or_, select
 
 from ..domain.instant import MAX_INSTANT, MICROSECOND, Instant
 from ..domain.pruning import MaxAge, MaxLength, Only, PruneSpec
@@ -18,7 +18,7 @@ async def prune(dialect: Dialect, spec: PruneSpec, *, dry_run: bool) -> int:
 
     The search is one pass over the ids, on a reader: it blocks no writer and needs no index that every write would pay.
     """
-    earliest, latest = _range(dialect, spec)
+    earliest, latest = await _range(dialect, spec)
     condition = and_(_matched(dialect, spec), _job.scheduled_at.between(earliest, latest))
     if isinstance(spec.prune_by, MaxLength):
         boundary = await _boundary(dialect, spec, spec.prune_by.length)
@@ -51,12 +51,13 @@ def _matched(dialect: Dialect, spec: PruneSpec) -> ColumnElement[bool]:
     return and_(_job.status == spec.status.value, condition)
 
 
-def _range(dialect: Dialect, spec: PruneSpec) -> tuple[Instant, Instant]:
+async def _range(dialect: Dialect, spec: PruneSpec) -> tuple[Instant, Instant]:
     """Return the first and last ``scheduled_at`` that a ``max_age`` deletes: strictly beyond the age."""
     if not isinstance(spec.prune_by, MaxAge):
         return 0, MAX_INSTANT
     age = spec.prune_by.age // MICROSECOND
-    now = dialect.now()
+    async with dialect.searching() as connection:
+        now = await dialect.now_in(connection)
     return (now + age + 1, MAX_INSTANT) if spec.status in READY else (0, now - age - 1)
 
 
@@ -71,7 +72,7 @@ async def _boundary(dialect: Dialect, spec: PruneSpec, length: int) -> tuple[Ins
                 select(_job.scheduled_at, _job.id)
                 .where(_matched(dialect, spec))
                 .order_by(*order)
-                .offset(length)
+                .offset(literal(length, BigInteger))
                 .limit(1)
             )
         ).first()

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, FromClause
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...domain.errors import BackendError
@@ -15,6 +15,7 @@ from ...domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRe
 from ...domain.lifecycle import Acknowledgement
 from ...domain.status import JobStatus
 from ...observability.failpoints import Failpoints
+from ...observability.loops import GuardedLoop
 from ..claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 from ..idempotency import Answered
 
@@ -45,6 +46,14 @@ class StoreRules(Struct, frozen=True, kw_only=True):
 class Dialect(Protocol):
     """One database. Writes are durable when they return; what they mean for others is told to the effects listener."""
 
+    @property
+    def fallback_seconds(self) -> float:
+        """How long a claim may wait for what it was not woken for: others may write here too."""
+
+    @property
+    def shares_transactions(self) -> bool:
+        """Whether a claim sees the inserts and acknowledgements that are submitted in the same turn of the loop."""
+
     def hold(self) -> None:
         """Claim the database for this process where only one may have it. Raises DatabaseHeld, DatabaseUnusable."""
 
@@ -54,8 +63,14 @@ class Dialect(Protocol):
     async def stop(self) -> None:
         """Finish what was begun and close."""
 
+    def loops(self) -> Sequence[GuardedLoop]:
+        """Return what is to be run beside the calls, from the start on."""
+
     def now(self) -> Instant:
-        """Return the database's now."""
+        """Return the database's now as near as is known here, to wait for an instant."""
+
+    async def now_in(self, connection: AsyncConnection) -> Instant:
+        """Return the database's now, to compare what is read with."""
 
     def translate(self, error: Exception) -> BackendError | None:
         """Return what a driver's error means, or None if it is not the driver's."""
@@ -137,6 +152,9 @@ class Dialect(Protocol):
 
         A statement that runs longer than ``seconds`` raises QueryTooComplex.
         """
+
+    def counts(self) -> FromClause:
+        """Return what to select executor, status and count from: how many jobs there are now."""
 
     async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
         """Return the earliest ``scheduled_at`` among the due jobs of an executor."""

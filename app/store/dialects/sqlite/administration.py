@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from ....domain.errors import BackendError, JobNotFound
-from ....domain.job import Ack, Job, JobChanges
+from ....domain.job import Ack, Job
 from ....domain.lifecycle import rerun, update
-from ....domain.status import JobStatus
+from ...calls import Deletion, Rerun, Update
 from .insert import check_payload
 from .rows import JOB_COLUMNS, collect_effects, job_of, select_errors, select_states, write_states
 from .transaction import SqliteTransaction
@@ -23,30 +22,6 @@ DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(:ids)) AND status = :s
   AND scheduled_at BETWEEN :earliest AND :latest RETURNING id, executor, error_count
 """
 _DELETE_ERRORS = "DELETE FROM job_errors WHERE job_id IN (SELECT value FROM json_each(?))"
-
-
-class Rerun(Struct, frozen=True):
-    """A call of ``rerun_job``."""
-
-    job_id: int
-    force: bool
-
-
-class Update(Struct, frozen=True):
-    """A call of ``update_job``."""
-
-    job_id: int
-    changes: JobChanges
-    if_match: frozenset[int] | None
-
-
-class Deletion(Struct, frozen=True):
-    """Jobs to delete if they still have this status and are still scheduled in this range."""
-
-    ids: Sequence[int]
-    status: JobStatus
-    earliest: int
-    latest: int
 
 
 def rerun_jobs(transaction: SqliteTransaction, calls: Sequence[Rerun]) -> list[Ack | BackendError]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, LargeBinary, cast, event, func, literal, select, text
+from sqlalchemy import ColumnElement, FromClause, LargeBinary, cast, event, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -20,13 +20,16 @@ from ....domain.instant import Instant
 from ....domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
 from ....domain.lifecycle import Acknowledgement
 from ....domain.status import JobStatus
+from ....observability.loops import GuardedLoop
+from ...calls import Deletion, JobLease, Rerun, SessionAlive, Update
 from ...claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit
 from ...idempotency import Answered, InsertOnce, RerunOnce
+from ...tables import metadata
 from ..base import DatabaseUnusable, StoreRules
 from .acknowledge import acknowledge
-from .administration import Deletion, Rerun, Update, delete_jobs, rerun_jobs, update_jobs
+from .administration import delete_jobs, rerun_jobs, update_jobs
 from .claim import SELECT_LEVELS, claim_jobs, open_leases
 from .connection import READER_PRAGMAS, open_writer
 from .file_lock import FileLock
@@ -34,8 +37,6 @@ from .gauges import SELECT_OLDEST
 from .idempotency import forget_answers, insert_once, rerun_once
 from .insert import insert_jobs
 from .leases import (
-    JobLease,
-    SessionAlive,
     close_sessions,
     confirm_resumes,
     disconnect_all,
@@ -57,6 +58,10 @@ _SQLITE_FULL = 13
 
 class SqliteDialect:
     """Fits :class:`~app.store.dialects.base.Dialect` over one file."""
+
+    fallback_seconds = 30.0
+    """A safety net: this process is the only writer, and hears of every commit."""
+    shares_transactions = True
 
     def __init__(self, path: Path, rules: StoreRules, committed: EffectsListener) -> None:
         """Serve ``path``, whose schema is at head; ``committed`` hears of each committed transaction's effects."""
@@ -97,7 +102,15 @@ class SqliteDialect:
         if self._lock is not None:
             self._lock.release()
 
+    def loops(self) -> Sequence[GuardedLoop]:
+        """Need none."""
+        return ()
+
     def now(self) -> Instant:
+        """Return the process's clock."""
+        return database_now()
+
+    async def now_in(self, connection: AsyncConnection) -> Instant:  # noqa: ARG002
         """Return the process's clock."""
         return database_now()
 
@@ -212,6 +225,10 @@ class SqliteDialect:
             finally:
                 if timer is not None:
                     timer.cancel()
+
+    def counts(self) -> FromClause:
+        """Return the table of counts."""
+        return metadata.tables["executor_counts"]
 
     async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
         """Return the earliest due time: the least of each priority's first, by the index jobs_ready."""

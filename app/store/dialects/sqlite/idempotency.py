@@ -8,6 +8,7 @@ import msgspec
 from ....domain.errors import BackendError
 from ....domain.idempotency import Idempotency
 from ....domain.job import Ack, Enqueued
+from ...calls import Rerun
 from ...idempotency import (
     FORGET_BATCH,
     KEPT_MICROSECONDS,
@@ -20,7 +21,7 @@ from ...idempotency import (
     encode_ack,
     encode_enqueued,
 )
-from .administration import Rerun, rerun_jobs
+from .administration import rerun_jobs
 from .insert import insert_jobs
 from .transaction import SqliteTransaction
 

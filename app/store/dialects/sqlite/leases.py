@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import cast
 
-from msgspec import Struct
-
 from ....domain.errors import BackendError, JobNotFound, StaleFence
 from ....domain.instant import Instant
 from ....domain.job import LeaseRenewed
 from ....domain.lifecycle import lose
 from ....domain.status import JobStatus
 from ....observability.metrics import LOST, RESCUED
+from ...calls import JobLease, SessionAlive
 from ...claim import NewLease, Resume, Resumed
 from ...effects import LeaseSplit
 from .claim import open_leases
@@ -53,23 +52,6 @@ SELECT 1 FROM leases WHERE id = ? AND resume_hash IS NULL
   AND (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id LIMIT 2)) = 1
 """
 _MOVE_JOB = "UPDATE jobs SET lease_id = ? WHERE id = ?"
-
-
-class SessionAlive(Struct, frozen=True):
-    """The session with this lease showed life so many seconds ago."""
-
-    lease_id: int
-    lease_seconds: float
-    seconds_ago: float
-
-
-class JobLease(Struct, frozen=True):
-    """A wish to hold one job until ``seconds`` from now; ``is_own`` if its neighbours are not meant."""
-
-    job_id: int
-    fence: int
-    seconds: float
-    is_own: bool
 
 
 def renew_sessions(transaction: SqliteTransaction, sessions: Sequence[SessionAlive]) -> list[bool]:
