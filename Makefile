@@ -65,9 +65,9 @@ openapi: install ## Write openapi/openapi.json and asyncapi.json anew
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS)
 
 lock: install ## Lock the requirements anew (LOCK_FLAGS=--upgrade for newer versions)
-	$(LOCK) --output-file requirements/base.txt pyproject.toml
+	$(LOCK) --extra postgres --output-file requirements/base.txt pyproject.toml
 	$(LOCK) --output-file requirements/build.txt requirements/build.in
-	$(LOCK) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	$(LOCK) --extra postgres --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 
 clean: ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -26,9 +26,9 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")] = 8000
-    database_url: Annotated[str, Field(description="Database, as a plain URL without a driver.")] = (
-        "sqlite:///rexecutor.db"
-    )
+    database_url: Annotated[
+        str, Field(description="Database, as a plain URL without a driver: `sqlite:///…` or `postgresql://…`.")
+    ] = "sqlite:///rexecutor.db"
     reserve_bytes: Annotated[
         int,
         Field(

@@ -6,12 +6,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from app.backend.extensions import Service
 from app.main import open_service
 from app.observability.meter import Meter
 from app.settings import Settings
 
 Value = TypeVar("Value")
+
+on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
+"""For tests that use ``service``: what holds for every database is tested on each."""
 
 
 @asynccontextmanager
@@ -22,7 +27,10 @@ async def running_service(folder: Path, **settings: Any) -> AsyncIterator[Servic
 
 
 def new_settings(folder: Path, **settings: Any) -> Settings:
-    return Settings(**{"database_url": f"sqlite:///{folder}/jobs.db", "reserve_bytes": 0, **settings})
+    url = settings.get("database_url", f"sqlite:///{folder}/jobs.db")
+    # A PostgreSQL for tests has its schema.
+    own = {"database_url": url, "reserve_bytes": 0, "migrate": url.startswith("sqlite")}
+    return Settings(**{**own, **settings})
 
 
 @asynccontextmanager

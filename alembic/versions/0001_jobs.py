@@ -12,12 +12,14 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
         "executor_counts",
-        sa.Column("executor", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("executor", _NAME, nullable=False),
+        sa.Column("status", _NAME, nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("executor", "status"),
         sqlite_with_rowid=False,
@@ -36,8 +38,8 @@ def upgrade() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("executor", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("executor", _NAME, nullable=False),
+        sa.Column("status", _NAME, nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("scheduled_at", sa.BigInteger(), nullable=False),
         sa.Column("attempt", sa.Integer(), server_default=sa.text("0"), nullable=False),
@@ -45,7 +47,7 @@ def upgrade() -> None:
         sa.Column("inserted_at", sa.BigInteger(), nullable=False),
         sa.Column("attempted_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
-        sa.Column("uniqueness_key", sa.Text(), nullable=True),
+        sa.Column("uniqueness_key", _NAME, nullable=True),
         sa.Column("fence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("lease_id", sa.BigInteger(), nullable=True),
         sa.Column("version", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
@@ -97,8 +99,8 @@ def upgrade() -> None:
     op.create_table(
         "leases",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("session", sa.Text(), nullable=False),
-        sa.Column("executor", sa.Text(), nullable=False),
+        sa.Column("session", _NAME, nullable=False),
+        sa.Column("executor", _NAME, nullable=False),
         sa.Column("worker", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("connected", sa.Integer(), nullable=False),

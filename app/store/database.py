@@ -1,14 +1,22 @@
 """A database from its URL: plain URLs, the driver is ours to add."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
 from .dialects.base import Dialect, StoreRules
 from .dialects.sqlite.dialect import SqliteDialect
+from .dialects.sqlite.migration import migrate as migrate_sqlite
 from .effects import EffectsListener
+
+Result = TypeVar("Result")
+
+_POSTGRES = {"postgresql", "postgres"}
 
 
 class UnusableUrl(ValueError):
@@ -17,7 +25,20 @@ class UnusableUrl(ValueError):
 
 def open_dialect(url: str, rules: StoreRules, committed: EffectsListener) -> Dialect:
     """Return the dialect of a URL, not yet started; ``committed`` hears of each committed transaction."""
+    if _is_postgres(parse_url(url)):
+        from .dialects.postgres.dialect import PostgresDialect
+
+        return PostgresDialect(url, rules, committed)
     return SqliteDialect(database_file(url), rules, committed)
+
+
+def migrate(url: str, action: Callable[[Connection], Result]) -> Result:
+    """Run what changes the schema, or looks at it, in one transaction. Raises DatabaseUnusable."""
+    if _is_postgres(parse_url(url)):
+        from .dialects.postgres.migration import migrate as migrate_postgres
+
+        return migrate_postgres(url, action)
+    return migrate_sqlite(url, action)
 
 
 def database_file(url: str) -> Path:
@@ -29,16 +50,29 @@ def database_file(url: str) -> Path:
 
 
 def describe_url(url: str) -> str:
-    """Return what people call the database: its file."""
-    return str(database_file(url).resolve())
+    """Return what people call the database: its file, or where its server is, without user and password."""
+    parsed = parse_url(url)
+    if not _is_postgres(parsed):
+        return str(database_file(url).resolve())
+    hosts = parsed.host or parsed.query.get("host", "")
+    host = hosts if isinstance(hosts, str) else ",".join(hosts)
+    port = "" if parsed.port is None else f":{parsed.port}"
+    return f"postgresql://{host}{port}/{parsed.database or ''}"
 
 
 def parse_url(url: str) -> URL:
     """Return a URL that the service understands. Raises UnusableUrl."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise UnusableUrl("expected a database URL, as in sqlite:///rexecutor.db") from error
-    if parsed.drivername != "sqlite":
-        raise UnusableUrl("expected a database URL that begins with sqlite:///")
+    if _is_postgres(parsed):
+        if find_spec("asyncpg") is None:
+            raise UnusableUrl("for PostgreSQL the extra is needed: pip install rexecutor-server[postgres]")
+    elif parsed.drivername != "sqlite":
+        raise UnusableUrl("expected a database URL that begins with sqlite:/// or postgresql://")
     return parsed
+
+
+def _is_postgres(url: URL) -> bool:
+    return url.drivername in _POSTGRES

@@ -9,9 +9,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
+from .database import migrate
 from .dialects.base import DatabaseUnusable
 from .tables import metadata
 
@@ -31,8 +31,6 @@ def upgrade(url: str, revision: str = "head") -> None:
         _run(url, lambda config: command.upgrade(config, revision))
     except CommandError as error:
         raise DatabaseUnusable(f"cannot bring the database to {revision}: {error}") from error
-    except DBAPIError as error:
-        raise DatabaseUnusable(f"cannot use the database: {error.orig}") from error
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -51,13 +49,11 @@ def current(connection: Connection) -> str | None:
 
 
 def _run(url: str, action: Callable[[Config], object]) -> None:
-    engine = create_engine(make_url(url))
-    try:
-        with engine.begin() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(_SCRIPTS))
-            config.attributes["connection"] = connection
-            config.attributes["metadata"] = metadata
-            action(config)
-    finally:
-        engine.dispose()
+    def run(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(_SCRIPTS))
+        config.attributes["connection"] = connection
+        config.attributes["metadata"] = metadata
+        action(config)
+
+    migrate(url, run)

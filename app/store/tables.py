@@ -5,13 +5,15 @@ since three cost a bulk insert most of its speed: a job that waits stands in one
 in another.
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
 from sqlmodel import Field, SQLModel
 
 READY_PREDICATE = "status IN ('scheduled', 'retryable')"
 HISTORY_PREDICATE = "status IN ('retryable', 'complete', 'cancelled', 'discarded')"
 
 _Id = BigInteger().with_variant(Integer, "sqlite")
+# Compared by their bytes on both: in order, and in PostgreSQL faster than by the rules of a language.
+_Name = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def _partial(name: str, *columns: str, where: str) -> Index:
@@ -36,8 +38,8 @@ class JobRow(SQLModel, table=True):
     )
 
     id: int = Field(sa_column=Column(_Id, primary_key=True, autoincrement=True))
-    executor: str = Field(sa_column=Column(Text, nullable=False))
-    status: str = Field(sa_column=Column(Text, nullable=False))
+    executor: str = Field(sa_column=Column(_Name, nullable=False))
+    status: str = Field(sa_column=Column(_Name, nullable=False))
     priority: int = Field(sa_column=Column(Integer, nullable=False))
     scheduled_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     attempt: int = Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
@@ -45,7 +47,7 @@ class JobRow(SQLModel, table=True):
     inserted_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     attempted_at: int | None = Field(sa_column=Column(BigInteger))
     finished_at: int | None = Field(sa_column=Column(BigInteger))
-    uniqueness_key: str | None = Field(sa_column=Column(Text))
+    uniqueness_key: str | None = Field(sa_column=Column(_Name))
     """JSON text: ``"7"`` is not ``7``."""
     fence: int = Field(sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
     lease_id: int | None = Field(sa_column=Column(BigInteger))
@@ -89,8 +91,8 @@ class LeaseRow(SQLModel, table=True):
     )
 
     id: int = Field(sa_column=Column(_Id, primary_key=True, autoincrement=True))
-    session: str = Field(sa_column=Column(Text, nullable=False))
-    executor: str = Field(sa_column=Column(Text, nullable=False))
+    session: str = Field(sa_column=Column(_Name, nullable=False))
+    executor: str = Field(sa_column=Column(_Name, nullable=False))
     worker: str = Field(sa_column=Column(Text, nullable=False))
     owner: str = Field(sa_column=Column(Text, nullable=False))
     """The server process that the session is connected to."""
@@ -111,8 +113,8 @@ class IdempotencyKeyRow(SQLModel, table=True):
     __table_args__ = (Index("idempotency_keys_key", "scope", "key", unique=True),)
 
     id: int = Field(sa_column=Column(_Id, primary_key=True, autoincrement=True))
-    scope: str = Field(sa_column=Column(Text, nullable=False))
-    key: str = Field(sa_column=Column(Text, nullable=False))
+    scope: str = Field(sa_column=Column(_Name, nullable=False))
+    key: str = Field(sa_column=Column(_Name, nullable=False))
     body_hash: str = Field(sa_column=Column(Text, nullable=False))
     expires_at: int = Field(sa_column=Column(BigInteger, nullable=False))
     answer: str = Field(sa_column=Column(Text, nullable=False))
@@ -124,9 +126,20 @@ class ExecutorCountRow(SQLModel, table=True):
     __tablename__ = "executor_counts"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    executor: str = Field(sa_column=Column(Text, primary_key=True))
-    status: str = Field(sa_column=Column(Text, primary_key=True))
+    executor: str = Field(sa_column=Column(_Name, primary_key=True))
+    status: str = Field(sa_column=Column(_Name, primary_key=True))
     count: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 metadata = SQLModel.metadata
+
+# On PostgreSQL many processes count at once, and none may wait for another: each transaction appends what it changes,
+# and a loop adds that to the counts.
+executor_count_deltas = Table(
+    "executor_count_deltas",
+    metadata,
+    Column("executor", _Name, nullable=False),
+    Column("status", _Name, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    info={"only": "postgresql"},
+)

@@ -16,6 +16,9 @@ from app.domain.query import And
 from app.domain.status import READY, JobStatus
 from app.domain.uniqueness import Replace, ReplaceField
 from tests.builders import DAY, FAILURE, new_job, now, unique
+from tests.services import on_both_databases
+
+pytestmark = on_both_databases
 
 EXECUTORS = ["a", "b", "c"]
 PRUNABLE = [status for status in JobStatus if status is not JobStatus.EXECUTING]

@@ -15,6 +15,9 @@ from app.domain.query import And, ExecutorEqual
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField
 from tests.builders import MINUTE, SECOND, new_job, now, unique
+from tests.services import on_both_databases
+
+pytestmark = on_both_databases
 
 EXISTING, INSERTED, REPLACED = EnqueueOutcome.EXISTING, EnqueueOutcome.INSERTED, EnqueueOutcome.REPLACED
 

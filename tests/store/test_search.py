@@ -29,7 +29,10 @@ from app.domain.query import (
 )
 from app.domain.status import JobStatus
 from tests.builders import FAILURE, MINUTE, new_job, now
+from tests.services import on_both_databases
 from tests.store.query_oracle import found_by
+
+pytestmark = on_both_databases
 
 EVERYTHING = And(())
 EXECUTORS = ["mail", "Mail", "mail:eu"]

@@ -15,7 +15,10 @@ from app.domain.query import StatusEqual
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField, UniquenessCriteria
 from tests.builders import new_job
+from tests.services import on_both_databases
 from tests.store.statuses import bring_to
+
+pytestmark = on_both_databases
 
 AT = 1_800_000_000_000_000
 EXISTING, INSERTED, REPLACED = EnqueueOutcome.EXISTING, EnqueueOutcome.INSERTED, EnqueueOutcome.REPLACED

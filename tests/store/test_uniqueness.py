@@ -12,7 +12,10 @@ from app.domain.query import And, DataEquals, MetadataEquals
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField, UniquenessCriteria
 from tests.builders import DAY, FAILURE, MINUTE, new_job, now, unique
+from tests.services import on_both_databases
 from tests.store.statuses import bring_to
+
+pytestmark = on_both_databases
 
 AT = 1_800_000_000_000_000
 EVERY_STATUS = tuple(JobStatus)

@@ -1,0 +1,1 @@
+"""PostgreSQL: any number of equal processes over one database."""

@@ -1,0 +1,100 @@
+"""Acknowledge on PostgreSQL: the usual complete in one statement, all else by the table."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ....domain.errors import BackendError, JobNotFound
+from ....domain.job import Ack
+from ....domain.lifecycle import Acknowledgement, JobState, Operation, Settlement
+from ....domain.lifecycle import acknowledge as apply
+from ....domain.status import JobStatus
+from ....observability.metrics import ACKNOWLEDGED, AckOutcome
+from .rows import collect_effects, select_states, write_states
+from .transaction import NOW, PostgresTransaction
+
+# Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
+# known in advance. Rows are locked in the order of ids; a lease without a token is of no use without a job.
+_COMPLETE_HELD = f"""
+WITH held AS MATERIALIZED (
+  SELECT jobs.id, jobs.executor, jobs.lease_id, jobs.fence
+  FROM unnest($1::bigint[], $2::bigint[]) AS given (id, fence) JOIN jobs ON jobs.id = given.id
+  WHERE jobs.status = 'executing' AND jobs.fence = given.fence AND jobs.lease_id IS NOT NULL
+  ORDER BY jobs.id FOR UPDATE OF jobs
+), completed AS (
+  UPDATE jobs SET status = 'complete', finished_at = {NOW}, lease_id = NULL, version = version + 1,
+                  acknowledged_fence = jobs.fence, acknowledged_operation = 'complete'
+  FROM held WHERE jobs.id = held.id
+), counted AS (
+  INSERT INTO executor_count_deltas (executor, status, count)
+  SELECT executor, 'executing', -count(*) FROM held GROUP BY executor
+  UNION ALL SELECT executor, 'complete', count(*) FROM held GROUP BY executor
+), forgotten AS (
+  DELETE FROM leases WHERE id IN (
+    SELECT id FROM leases
+    WHERE id IN (SELECT lease_id FROM held) AND resume_hash IS NULL
+      AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id AND jobs.id NOT IN (SELECT id FROM held))
+    FOR UPDATE SKIP LOCKED)
+)
+SELECT array_agg(id), array_agg(lease_id), array_agg(fence) FROM held
+"""
+
+
+def usual_ones(calls: Sequence[Acknowledgement]) -> list[Acknowledgement]:
+    """Return the fenced completes of jobs that have no other call."""
+    count = Counter(call.job_id for call in calls)
+    return [
+        call
+        for call in calls
+        if call.operation is Operation.COMPLETE and call.fence is not None and count[call.job_id] == 1
+    ]
+
+
+async def complete_held(transaction: PostgresTransaction, calls: Sequence[Acknowledgement]) -> list[Ack | None]:
+    """Complete the jobs that execute under the very fence of their call; None for what is left to the table."""
+    fences: dict[int, int | None] = {}
+    for call in calls:
+        fences.setdefault(call.job_id, call.fence)
+    ids, leases, held_fences = await transaction.row(_COMPLETE_HELD, list(fences), list(fences.values()))
+    if ids is None:
+        return [None] * len(calls)
+    transaction.effects.settled += map(Settlement, leases, ids, held_fences)
+    transaction.effects.tally.count(ACKNOWLEDGED, Operation.COMPLETE, AckOutcome.OK, by=len(ids))
+    completed = dict(zip(ids, held_fences, strict=True))
+    # Of the calls for one job the first has completed it; to say so of the others is the table's part.
+    return [
+        Ack(call.job_id, JobStatus.COMPLETE) if completed.pop(call.job_id, None) == call.fence else None
+        for call in calls
+    ]
+
+
+async def acknowledge(transaction: PostgresTransaction, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+    """Load the states, let the contract's table decide, write what changed; in order, each with its outcome."""
+    await transaction.begin()
+    states = await select_states(transaction, {call.job_id for call in calls})
+    changed: dict[int, JobState] = {}
+    outcomes: list[Ack | BackendError] = []
+    for call in calls:
+        state = states.get(call.job_id)
+        if state is None:
+            outcomes.append(JobNotFound(call.job_id))
+            continue
+        before = state.status
+        try:
+            ack = apply(state, call, transaction.now, require_fence=transaction.rules.require_fence)
+        except BackendError as refusal:
+            outcomes.append(refusal)
+            continue
+        outcomes.append(ack)
+        if not ack.duplicate:
+            changed[state.id] = state
+            collect_effects(transaction, state, before)
+    await write_states(transaction, list(changed.values()))
+    for call, outcome in zip(calls, outcomes, strict=True):
+        transaction.effects.tally.count(ACKNOWLEDGED, call.operation, _kind_of(outcome))
+    return outcomes
+
+
+def _kind_of(outcome: Ack | BackendError) -> AckOutcome:
+    if isinstance(outcome, BackendError):
+        return AckOutcome.REFUSED
+    return AckOutcome.DUPLICATE if outcome.duplicate else AckOutcome.OK

@@ -1,0 +1,245 @@
+"""The PostgreSQL dialect: lanes of group commit with connections of their own, readers beside them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, any_, cast, false, func, literal, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ....domain.errors import BackendError, DatabaseUnavailable, InsufficientStorage
+from ....domain.idempotency import Idempotency
+from ....domain.instant import Instant
+from ....domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
+from ....domain.lifecycle import Acknowledgement
+from ....domain.status import JobStatus
+from ....observability.loops import GuardedLoop
+from ...calls import Deletion, JobLease, Rerun, SessionAlive, Update
+from ...claim import ClaimCall, Claimed, NewLease, Resume, Resumed
+from ...effects import EffectsListener
+from ...idempotency import Answered, InsertOnce, RerunOnce
+from ..base import DatabaseUnusable, StoreRules
+from .acknowledge import acknowledge, complete_held, usual_ones
+from .administration import delete_jobs, rerun_jobs, update_jobs
+from .claim import claim_jobs
+from .clock import DatabaseClock
+from .connection import connect
+from .counts import current_counts, folding
+from .gauges import SELECT_OLDEST, SELECT_OLDEST_OF_EXECUTOR
+from .idempotency import forget_answers, insert_once, rerun_once
+from .insert import insert_jobs
+from .lane import Lane, Write, is_unavailable
+from .leases import close_sessions, confirm_resumes, open_leases, renew_jobs, renew_sessions
+from .readers import open_readers, reading
+from .sessions import rescue_jobs, resume_sessions
+from .transaction import NOW
+from .unique import insert_unique
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_CLAIMS_AT_ONCE = 2
+_DISK_FULL = "53100"
+
+
+class PostgresDialect:
+    """Fits :class:`~app.store.dialects.base.Dialect` over one database, beside any number of other processes.
+
+    What takes jobs from leases, or moves them between leases, shares a lane: it is told of in the order of its commits.
+    """
+
+    fallback_seconds = 1.0
+    shares_transactions = False
+
+    def __init__(self, url: str, rules: StoreRules, committed: EffectsListener) -> None:
+        """Serve a database whose schema is at head; ``committed`` hears of each committed transaction's effects."""
+        self._url = url
+        self._rules = rules
+        self._committed = committed
+        self._clock = DatabaseClock()
+        self._inserts, self._unique_inserts, self._settlements, self._leases, self._rest = (
+            self._lane() for _ in range(5)
+        )
+        self._claims = self._lane(width=_CLAIMS_AT_ONCE, alone=True)
+        self._lookups: AsyncEngine = open_readers(url)
+        self._searches: AsyncEngine = open_readers(url)
+
+    def hold(self) -> None:
+        """Take nothing: the database is for many."""
+
+    async def start(self) -> None:
+        """See whether the database is there. Raises DatabaseUnusable."""
+        try:
+            await self._clock.set(self._rest)
+        except Exception as error:
+            reason = str(error.__cause__ or error) or type(error).__name__
+            raise DatabaseUnusable(f"cannot use the database: {reason}") from error
+
+    async def stop(self) -> None:
+        """Finish what was begun and close."""
+        for lane in (self._inserts, self._unique_inserts, self._claims, self._settlements, self._leases, self._rest):
+            await lane.close()
+        await self._lookups.dispose()
+        await self._searches.dispose()
+
+    def loops(self) -> Sequence[GuardedLoop]:
+        """Add up counts, and look at the clock."""
+        return folding(self._rest), self._clock.setting(self._rest)
+
+    def now(self) -> Instant:
+        """Return the database's now, as near as is known here."""
+        return self._clock.now()
+
+    async def now_in(self, connection: AsyncConnection) -> Instant:
+        """Return the now of the reading transaction."""
+        return Instant(await connection.scalar(text(f"SELECT {NOW}")) or 0)
+
+    def translate(self, error: Exception) -> BackendError | None:
+        """Tell a full disk from a database that is away."""
+        if isinstance(error, PoolTimeout):
+            return DatabaseUnavailable("all connections are busy")
+        original = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(original, "sqlstate", None) == _DISK_FULL:
+            return InsufficientStorage("the disk is full")
+        if isinstance(error, DBAPIError | asyncpg.PostgresError) or is_unavailable(error):
+            return DatabaseUnavailable("the database did not answer")
+        return None
+
+    async def insert(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
+        """Store jobs in order, all or none."""
+        if _has_unique(jobs):
+            return await self._unique_inserts.submit(insert_unique, jobs)
+        return await self._inserts.submit(insert_jobs, jobs)
+
+    async def claim(self, call: ClaimCall) -> Claimed:
+        """Hand the best due jobs to the places in line."""
+        return await _one(self._claims, claim_jobs, call)
+
+    async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+        """Apply acknowledgements in order, each with an outcome of its own.
+
+        The usual ones are durable before the others are begun: no outcome depends on another job's.
+        """
+        usual = usual_ones(calls)
+        acks = await self._settlements.submit(complete_held, usual) if usual else []
+        completed = {ack.id: ack for ack in acks if ack is not None}
+        left = [call for call in calls if call.job_id not in completed]
+        others = iter(await self._settlements.submit(acknowledge, left) if left else ())
+        return [completed[call.job_id] if call.job_id in completed else next(others) for call in calls]
+
+    async def insert_once(
+        self, jobs: Sequence[EnqueuableJob], idempotency: Idempotency
+    ) -> Answered[list[Enqueued]] | BackendError:
+        """Store jobs in order, all or none, and keep the answer with them."""
+        lane = self._unique_inserts if _has_unique(jobs) else self._inserts
+        (outcome,) = await lane.submit(insert_once, [InsertOnce(idempotency, jobs)], size=len(jobs))
+        return outcome
+
+    async def rerun_once(self, job_id: int, idempotency: Idempotency, *, force: bool) -> Answered[Ack] | BackendError:
+        """Make a job due now, and keep the answer with the change."""
+        return await _one(self._settlements, rerun_once, RerunOnce(idempotency, job_id, force))
+
+    async def forget_answers(self) -> int:
+        """Delete kept answers that have expired."""
+        return await _one(self._rest, forget_answers, None)
+
+    async def open_lease(self, lease: NewLease) -> int:
+        """Open a lease; return its id."""
+        return await _one(self._leases, open_leases, lease)
+
+    async def resume_session(self, resume: Resume) -> Resumed | None:
+        """Move a session with its jobs to a new lease."""
+        return await _one(self._settlements, resume_sessions, resume)
+
+    async def confirm_resume(self, lease_id: int) -> None:
+        """Forget the token from before a resume."""
+        await _one(self._leases, confirm_resumes, lease_id)
+
+    async def renew_sessions(self, sessions: Sequence[tuple[int, float, float]]) -> list[bool]:
+        """Let sessions hold on from their last sign of life."""
+        return await self._leases.submit(renew_sessions, [SessionAlive(*session) for session in sessions])
+
+    async def close_session(self, lease_id: int, lease_seconds: float, seconds_ago: float) -> None:
+        """Note that a session has no connection."""
+        await _one(self._leases, close_sessions, SessionAlive(lease_id, lease_seconds, seconds_ago))
+
+    async def renew_job(self, job_id: int, fence: int, *, seconds: float, is_own: bool) -> LeaseRenewed | BackendError:
+        """Hold one job until ``seconds`` from now."""
+        return await _one(self._settlements, renew_jobs, JobLease(job_id, fence, seconds, is_own))
+
+    async def rescue(self) -> int:
+        """Take jobs back from leases that have run out."""
+        return await _one(self._settlements, rescue_jobs, None)
+
+    async def rerun(self, job_id: int, *, force: bool) -> Ack | BackendError:
+        """Make a job due now."""
+        return await _one(self._settlements, rerun_jobs, Rerun(job_id, force))
+
+    async def update(self, job_id: int, changes: JobChanges, if_match: frozenset[int] | None) -> Job | BackendError:
+        """Change a job; return it."""
+        return await _one(self._rest, update_jobs, Update(job_id, changes, if_match))
+
+    async def delete(self, ids: Sequence[int], status: JobStatus, earliest: Instant, latest: Instant) -> int:
+        """Delete those jobs that still are what was searched for."""
+        return await _one(self._rest, delete_jobs, Deletion(ids, status, earliest, latest))
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Read with one view of the data."""
+        return reading(self._lookups)
+
+    def searching(self, *, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Read on connections of its own; a statement still running after ``seconds`` is ended."""
+        return reading(self._searches, seconds=seconds)
+
+    def counts(self) -> FromClause:
+        """Add what was appended to what was added up."""
+        return current_counts()
+
+    async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
+        """Return the earliest due time: the least of each priority's first."""
+        oldest = await connection.scalar(text(SELECT_OLDEST_OF_EXECUTOR), {"executor": executor})
+        return oldest if oldest is not None and oldest <= await self.now_in(connection) else None
+
+    async def oldest_ready(self, connection: AsyncConnection, named: Sequence[str]) -> dict[str | None, Instant]:
+        """Return the earliest time that waits, for all executors in one statement."""
+        rows = await connection.execute(text(SELECT_OLDEST), {"named": list(named)})
+        oldest: dict[str | None, Instant] = dict(rows.tuples().all())
+        return oldest
+
+    def octet_length(self, column: ColumnElement[str]) -> ColumnElement[int]:
+        """Measure a text; what is stored compressed knows its length."""
+        return func.octet_length(column)
+
+    def is_one_of(self, column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
+        """Pass the values as one array."""
+        return column == any_(_array(values)) if values else false()
+
+    def has_all_tags(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
+        """Require that the job's tags contain the wanted."""
+        return cast(column, JSONB).contains(cast(literal(msgspec.json.encode(list(tags)).decode(), Text), JSONB))
+
+    def has_one_tag(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
+        """Require that one of the job's tags is wanted."""
+        return cast(column, JSONB).has_any(_array(tags)) if tags else false()
+
+    def _lane(self, *, width: int = 1, alone: bool = False) -> Lane:
+        return Lane(lambda: connect(self._url, hot=True), self._rules, self._committed, width=width, alone=alone)
+
+
+def _has_unique(jobs: Sequence[EnqueuableJob]) -> bool:
+    return any(job.uniqueness_criteria is not None for job in jobs)
+
+
+def _array(values: Sequence[int] | Sequence[str]) -> ColumnElement[Any]:
+    of_text = isinstance(values[0], str)
+    return literal(list(values), ARRAY(Text if of_text else BigInteger))
+
+
+async def _one(lane: Lane, run: Write[Item, Result], item: Item) -> Result:
+    (result,) = await lane.submit(run, [item])
+    return result

@@ -1,0 +1,98 @@
+"""One write transaction: its now, and what it leaves behind besides rows."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from ....domain.instant import Instant
+from ....domain.status import JobStatus
+from ...effects import Effects
+from ..base import StoreRules
+
+NOW = "(extract(epoch FROM now()) * 1000000)::bigint"
+"""The database's clock at the transaction's begin, in microseconds."""
+
+Connection: TypeAlias = asyncpg.Connection
+
+_SELECT_NOW = f"SELECT {NOW}"
+_COUNT = """
+INSERT INTO executor_count_deltas (executor, status, count) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+"""
+# Polls would leave a lease for each of their answers. Whoever holds one of these in a lock is about to change it.
+_FORGET_LEASES = """
+DELETE FROM leases WHERE id IN (
+  SELECT id FROM leases
+  WHERE id = ANY($1::bigint[]) AND resume_hash IS NULL
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)
+  FOR UPDATE SKIP LOCKED)
+"""
+
+
+class PostgresTransaction:
+    """Given to every function that writes.
+
+    One statement alone is a transaction by itself, and spares two trips; whatever takes more begins with :meth:`begin`.
+    """
+
+    __slots__ = ("connection", "counts", "effects", "has_begun", "now", "rules")
+
+    def __init__(self, connection: Connection, rules: StoreRules) -> None:
+        """Begin to collect."""
+        self.connection = connection
+        self.rules = rules
+        self.effects = Effects()
+        self.has_begun = False
+        self.now: Instant = 0
+        """Known from the begin on."""
+        self.counts: defaultdict[tuple[str, JobStatus], int] = defaultdict(int)
+
+    @property
+    def grace(self) -> int:
+        """How long after its end a lease is let be, in microseconds."""
+        return int(self.rules.grace_seconds * 1_000_000)
+
+    @property
+    def living_since(self) -> Instant:
+        """A lease that ended before this has run out; later ones may be about to be renewed."""
+        return self.now - self.grace
+
+    async def begin(self) -> None:
+        """Let all further statements be one transaction."""
+        if not self.has_begun:
+            await self.connection.execute("BEGIN")
+            self.has_begun = True
+            self.now = await self.connection.fetchval(_SELECT_NOW)
+
+    async def row(self, statement: str, *parameters: Any) -> Any:
+        """Return the only row of a statement that always has one."""
+        return await self.connection.fetchrow(statement, *parameters)
+
+    def count_move(self, executor: str, before: JobStatus, after: JobStatus) -> None:
+        """Note that a job went from one status to another."""
+        if before is not after:
+            self.counts[executor, before] -= 1
+            self.counts[executor, after] += 1
+
+    async def commit(self) -> None:
+        """Write what the changes add up to, and make all durable."""
+        if not self.has_begun:
+            return
+        await self._write_counts()
+        await self._forget_leases({settlement.lease_id for settlement in self.effects.settled})
+        await self.connection.execute("COMMIT")
+
+    async def _write_counts(self) -> None:
+        rows = [(executor, status, count) for (executor, status), count in self.counts.items() if count]
+        if rows:
+            await self.connection.execute(_COUNT, *columns(rows, 3))
+
+    async def _forget_leases(self, lease_ids: set[int]) -> None:
+        if lease_ids:
+            await self.connection.execute(_FORGET_LEASES, list(lease_ids))
+
+
+def columns(rows: Iterable[tuple[object, ...]], width: int) -> list[list[object]]:
+    """Return rows as arrays for unnest."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]

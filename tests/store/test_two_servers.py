@@ -1,0 +1,248 @@
+"""Two equal servers over one PostgreSQL: what one of them does, the other knows, and nothing is done twice."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+
+from app.backend.extensions import Service
+from app.domain.errors import StaleFence
+from app.domain.idempotency import Idempotency
+from app.domain.job import Enqueued, EnqueueOutcome, Job
+from app.domain.lifecycle import Acknowledgement, Operation
+from app.domain.query import ExecutorEqual
+from app.domain.status import JobStatus
+from app.domain.uniqueness import Replace, ReplaceField
+from app.store.claim import ClaimCall, Demand
+from app.store.dialects.postgres.locks import keys_of
+from tests.builders import DAY, MINUTE, new_job, now, unique
+from tests.delivery.streams import eventually, spin, subscribed, take
+from tests.postgres import empty, run
+from tests.services import running_service
+
+Value = TypeVar("Value")
+
+EXISTING, INSERTED, REPLACED = EnqueueOutcome.EXISTING, EnqueueOutcome.INSERTED, EnqueueOutcome.REPLACED
+ROUNDS = 5
+LEASE_SECONDS = 2
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+async def servers(postgres_database, tmp_path) -> AsyncIterator[tuple[Service, Service]]:
+    empty(postgres_database)
+    of_both = {"database_url": postgres_database, "lease_seconds": LEASE_SECONDS}
+    async with running_service(tmp_path, **of_both) as one, running_service(tmp_path, **of_both) as other:
+        yield one, other
+
+
+async def enqueue_in_turn(servers: tuple[Service, Service], jobs) -> list[Enqueued]:
+    """Enqueue at once, every other job at the other server."""
+    return await asyncio.gather(*(servers[number % 2].enqueue(job) for number, job in enumerate(jobs)))
+
+
+async def later(microseconds: int, call: Coroutine[Any, Any, Value]) -> Value:
+    """Call after some turns of the event loop."""
+    await spin(microseconds)
+    return await call
+
+
+class TestUnique:
+    @pytest.mark.parametrize(
+        "criteria",
+        [{"key": "k"}, {"key": 7, "executor": True}, {"executor": True}, {"within": MINUTE}],
+        ids=str,
+    )
+    async def test_of_many_identical_jobs_one_stands(self, servers, criteria):
+        for number in range(ROUNDS):
+            executor, at = f"mail{number}", now() + DAY + number * 2 * MINUTE
+            own = {**criteria, "key": f"k{number}"} if criteria.get("key") == "k" else criteria
+            if own == {"key": 7, "executor": True}:
+                own = {"key": number, "executor": True}
+            results = await enqueue_in_turn(
+                servers, [new_job(executor, scheduled_at=at, unique=unique(**own)) for _ in range(20)]
+            )
+            assert Counter(result.outcome for result in results) == {INSERTED: 1, EXISTING: 19}
+            assert len({result.id for result in results}) == 1
+
+    async def test_criteria_that_overlap_agree_on_an_order(self, servers):
+        """A job unique by executor goes in only as the very first; one unique by key goes in once in any case."""
+        for number in range(ROUNDS):
+            executor = f"mail{number}"
+            by_executor = [new_job(executor, unique=unique(executor=True)) for _ in range(10)]
+            by_key = [new_job(executor, unique=unique(key=f"k{number}")) for _ in range(10)]
+            mixed = [job for pair in zip(by_executor, by_key[::-1], strict=True) for job in pair]
+            results = await enqueue_in_turn(servers, mixed[1:] + mixed[:1])
+            kinds = [
+                ("key" if result[0] in by_key else "executor", result[1].id)
+                for result in zip(mixed[1:] + mixed[:1], results, strict=True)
+                if result[1].outcome is INSERTED
+            ]
+            inserted = [kind for kind, _ in sorted(kinds, key=lambda each: each[1])]
+            assert inserted in (["key"], ["executor", "key"])
+
+    async def test_each_replace_replaces_what_the_one_before_left(self, servers):
+        first = await servers[0].enqueue(new_job(data=-1, priority=99, scheduled_at=now() + DAY))
+        criteria = unique(executor=True, on_conflict=Replace(frozenset(ReplaceField)))
+        results = await enqueue_in_turn(
+            servers,
+            [new_job(data=each, priority=each, scheduled_at=now() + DAY, unique=criteria) for each in range(40)],
+        )
+        assert {(result.id, result.outcome) for result in results} == {(first.id, REPLACED)}
+        job = await servers[1].get_job(first.id)
+        assert job.version == 41
+        assert job.data == str(job.priority)
+
+    async def test_bulks_that_want_the_same_locks_wait_and_none_fails(self, servers):
+        names = [f"e{number}" for number in range(8)]
+        bulks = [names[turn:] + names[:turn] for turn in range(8)] * 2
+        results = await asyncio.gather(
+            *(
+                servers[number % 2].enqueue_many([new_job(name, unique=unique(executor=True)) for name in bulk])
+                for number, bulk in enumerate(bulks)
+            )
+        )
+        assert Counter(each.outcome for result in results for each in result)[INSERTED] == len(names)
+
+    def test_locks_are_taken_in_one_order_whatever_the_order_of_the_jobs(self):
+        """Two who took them in two orders would wait in a circle."""
+        names = [f"e{number}" for number in range(100)]
+        keys = keys_of(names)
+        assert keys == keys_of(names[::-1])
+        assert all(-(2**31) <= key < 2**31 for key in keys)
+        assert len(set(keys)) == len(names)
+
+    async def test_job_that_is_claimed_meanwhile_is_not_replaced(self, servers):
+        criteria = unique(executor=True, on_conflict=Replace(frozenset({ReplaceField.DATA})))
+        outcomes = Counter[EnqueueOutcome]()
+        for number in range(60):
+            executor = f"mail{number}"
+            first = await servers[0].enqueue(new_job(executor, data="old"))
+            enqueued, claimed = await asyncio.gather(
+                servers[0].enqueue(new_job(executor, data="new", unique=criteria)),
+                later(number % 20 * 100, servers[1].claim_jobs(executor)),
+            )
+            outcomes[enqueued.outcome] += 1
+            if enqueued.outcome is REPLACED and claimed:
+                assert [(job.id, job.data) for job in claimed] == [(first.id, '"new"')]
+            if enqueued.outcome is INSERTED:
+                assert [(job.id, job.data) for job in claimed] == [(first.id, '"old"')]
+                assert (await servers[0].get_job(first.id)).data == '"old"'
+        assert set(outcomes) == {INSERTED, REPLACED}
+
+
+class TestClaim:
+    async def test_each_job_is_claimed_once(self, servers):
+        count = 400
+        await servers[0].enqueue_many([new_job(priority=number % 3) for number in range(count)])
+
+        async def drain(server: Service) -> list[Job]:
+            claimed: list[Job] = []
+            while jobs := await server.claim_jobs("mail", limit=7):
+                claimed += jobs
+            return claimed
+
+        hands = await asyncio.gather(*(drain(server) for server in servers * 3))
+        ids = [job.id for hand in hands for job in hand]
+        assert len(ids) == len(set(ids)) == count
+        assert {job.fence for hand in hands for job in hand} == {1}
+
+    async def test_job_enqueued_here_reaches_a_worker_there(self, servers):
+        async with subscribed(servers[1], prefetch=1) as worker:
+            enqueued = await servers[0].enqueue(new_job())
+            assert [job.id for job in await take(worker, 1)] == [enqueued.id]
+
+    async def test_counts_are_those_of_both(self, servers):
+        await asyncio.gather(*(server.enqueue_many([new_job()] * 10) for server in servers * 3))
+        claimed = await servers[0].claim_jobs("mail", limit=8)
+        for job in claimed[:5]:
+            await servers[1].mark_job_complete(job.id, fence=job.fence)
+        expected = {JobStatus.SCHEDULED: 52, JobStatus.EXECUTING: 3, JobStatus.COMPLETE: 5}
+
+        async def counted(server: Service) -> dict[JobStatus, int]:
+            (summary,) = await server.list_executors()
+            return {status: count for status, count in summary.counts.items() if count}
+
+        assert await counted(servers[0]) == await counted(servers[1]) == expected
+        database_url = servers[0]._dialect._url
+        # Until the loop of one of them has added all up; and they are still the same.
+        await eventually(lambda: asyncio.to_thread(lambda: not run(database_url, "SELECT FROM executor_count_deltas")))
+        assert await counted(servers[0]) == expected
+
+
+class TestAcknowledge:
+    async def test_of_acknowledgements_to_both_servers_one_counts(self, servers):
+        for _ in range(ROUNDS):
+            await servers[0].enqueue(new_job())
+            (job,) = await servers[0].claim_jobs("mail")
+            acks = await asyncio.gather(
+                *(servers[number % 2].mark_job_complete(job.id, fence=job.fence) for number in range(10))
+            )
+            assert Counter(ack.duplicate for ack in acks) == {False: 1, True: 9}
+
+    async def test_lists_in_opposite_orders_wait_for_each_other_and_none_fails(self, servers):
+        for _ in range(ROUNDS):
+            await servers[0].enqueue_many([new_job() for _ in range(500)])
+            calls = [
+                Acknowledgement(operation=Operation.COMPLETE, job_id=job.id, fence=job.fence)
+                for job in await servers[0].claim_jobs("mail", limit=500)
+            ]
+            outcomes = await asyncio.gather(servers[0].acknowledge(calls), servers[1].acknowledge(calls[::-1]))
+            assert Counter(ack.duplicate for acks in outcomes for ack in acks) == {False: 500, True: 500}
+
+    async def test_repeat_of_a_keyed_enqueue_at_the_other_server_finds_the_answer(self, servers):
+        for number in range(ROUNDS):
+            calls = [Idempotency(scope="enqueue", key=f"k{number}", body_hash="h") for _ in range(6)]
+            results = await asyncio.gather(
+                *(servers[each % 2].enqueue(new_job(), idempotency=call) for each, call in enumerate(calls))
+            )
+            assert len({result.id for result in results}) == 1
+            assert Counter(call.is_replay for call in calls) == {False: 1, True: 5}
+        assert len((await servers[0].query(ExecutorEqual("mail"))).jobs) == ROUNDS
+
+
+class TestSessions:
+    async def test_session_goes_on_at_the_other_server(self, servers):
+        one = await servers[0].subscribe_ready_jobs("mail", prefetch=2)
+        await servers[0].enqueue_many([new_job(), new_job()])
+        jobs = await take(one, 2)
+        await one.close()
+        again = await servers[1].subscribe_ready_jobs("mail", prefetch=3, resume=one.hello.resume)
+        assert again.hello.session == one.hello.session
+        assert again.hello.held == [(job.id, job.fence) for job in jobs]
+        await servers[1].mark_job_complete(jobs[0].id, fence=jobs[0].fence)
+        assert (await servers[0].get_job(jobs[0].id)).status is JobStatus.COMPLETE
+        await again.close()
+
+    async def test_resume_sees_each_job_that_was_claimed_for_the_old_lease(self, servers):
+        """Claims of the old connection race with its resume elsewhere: no job is left with a lease that is gone."""
+        for _ in range(ROUNDS * 4):
+            one = await servers[0].subscribe_ready_jobs("mail")
+            await servers[0].enqueue_many([new_job() for _ in range(20)])
+            claims = [
+                asyncio.create_task(servers[0]._dialect.claim(ClaimCall("mail", [Demand(one.lease, "w", 10)])))
+                for _ in range(2)
+            ]
+            await asyncio.sleep(0.001)  # about when their statements are under way
+            again = await servers[1].subscribe_ready_jobs("mail", resume=one.hello.resume)
+            claimed = {(job.id, job.fence) for claim in claims for job in (await claim).jobs[0]}
+            assert claimed == set(again.hello.held)
+            await again.close()
+            await one.close()
+        leftover = "SELECT FROM jobs WHERE lease_id IS NOT NULL AND lease_id NOT IN (SELECT id FROM leases)"
+        assert run(servers[0]._dialect._url, leftover) == []
+
+    async def test_jobs_of_a_dead_server_come_back_once(self, servers):
+        await servers[0].enqueue_many([new_job() for _ in range(50)])
+        claimed = await servers[0].claim_jobs("mail", limit=50, lease=timedelta(seconds=1))
+        again: dict[int, Job] = {}
+        while len(again) < len(claimed):
+            again |= {job.id: job for job in await servers[1].claim_jobs("mail", limit=50, wait=timedelta(seconds=20))}
+        assert {job.attempt for job in again.values()} == {2}
+        assert {job.error_count for job in again.values()} == {1}
+        with pytest.raises(StaleFence):
+            await servers[0].mark_job_complete(claimed[0].id, fence=claimed[0].fence)
