@@ -16,6 +16,7 @@ def _over_credit(facts: Facts, lines: list[ConnectionLine]) -> Iterator[str]:
     credits = 0
     returns = False
     holding: list[tuple[int, int]] = []
+    over: list[tuple[int, int]] = []
     requests: list[Requested] = []
     connection: Connected | None = None
     for line in lines:
@@ -29,6 +30,9 @@ def _over_credit(facts: Facts, lines: list[ConnectionLine]) -> Iterator[str]:
             case Stopped():
                 since = [request.credits for request in requests if request.at >= line.asked_at]
                 credits, returns = sum(since), returns and bool(since)
+                # A credit that was counted early, and taken by the stop, may in truth come after it.
+                holding += [each for each in over if not facts.had_ended_before(*each, line.asked_at)]
+                over.clear()
             case Revoked():
                 if (line.job_id, line.fence) in holding:
                     holding.remove((line.job_id, line.fence))
@@ -37,6 +41,7 @@ def _over_credit(facts: Facts, lines: list[ConnectionLine]) -> Iterator[str]:
                 if credits == 0 and returns:
                     still = [each for each in holding if not _may_be_over(facts, line, each)]
                     credits += len(holding) - len(still)
+                    over += [each for each in holding if each not in still]
                     holding = still
                 if credits == 0:
                     yield f"job {line.job_id}: fence {line.fence} delivered on {line.connection} without a credit"

@@ -105,17 +105,20 @@ class Facts:
         elif isinstance(line, Delivered):
             self.deliveries[line.job_id].append(line)
 
-    def may_end(self, job_id: int, fence: int) -> Iterator[Called]:
+    def may_end(self, job_id: int, fence: int) -> Iterator[Call]:
         """Give the calls that may have taken a job from who held it under a fence."""
+        claimed_at = next((each.attempted_at for each in self.deliveries[job_id] if each.fence == fence), 0)
         for call in self.calls_on[job_id]:
-            asked = call.asked
-            if asked.operation not in CHANGING - {"update"} or not call.may_have_taken_effect:
+            if call.asked.operation not in CHANGING - {"update"} or not call.may_have_taken_effect:
                 continue
-            if asked.fence in {None, fence}:
-                yield asked
+            if call.asked.fence in {None, fence} and call.may_have_ended_at >= claimed_at:
+                yield call
 
     def may_have_ended_before(self, job_id: int, fence: int, at: int) -> bool:
-        return any(asked.at <= at for asked in self.may_end(job_id, fence))
+        return any(call.asked.at <= at for call in self.may_end(job_id, fence))
+
+    def had_ended_before(self, job_id: int, fence: int, at: int) -> bool:
+        return any(call.may_have_ended_at <= at for call in self.may_end(job_id, fence))
 
     def was_delivered(self, job_id: int, fence: int) -> bool:
         return any(each.fence == fence for each in self.deliveries[job_id])

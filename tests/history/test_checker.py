@@ -284,6 +284,19 @@ def test_a_job_after_a_stop_is_told():
     assert nothing_told(enqueue(1), hello(), asked_behind, stopped, rest)
 
 
+def test_a_credit_that_may_have_come_back_before_a_stop_or_behind_it_is_one():
+    begun = enqueue(1) + enqueue(2) + enqueue(3) + enqueue(4) + hello(credits=2) + job(1, 1, 200) + job(2, 1, 205)
+    slow = ack(2, 1, 210) + ask("slow", 250, "release", until=400, job_id=1, fence=1) + job(3, 1, 260)
+    stopped: list[AnyLine] = [Stopped(at=310, connection="a", asked_at=300)]
+    asked: list[AnyLine] = [Requested(at=320, connection="a", credits=0)]
+    rest = ack(3, 1, 500) + ack(4, 1, 510) + ack(1, 2, 600)
+    rest += stored(1, fence=2) + stored(2) + stored(3) + stored(4)
+    again = job(1, 2, 550, version=4)
+    assert nothing_told(begun, slow, stopped, asked, job(4, 1, 360), again, rest)
+    quick = ack(2, 1, 210) + ask("quick", 250, "release", until=255, job_id=1, fence=1) + job(3, 1, 260)
+    assert told(Rule.WITHIN_CREDIT, begun, quick, stopped, asked, job(4, 1, 360), again, rest)
+
+
 def test_a_revoke_before_its_job_is_told():
     revoked: list[AnyLine] = [Revoked(at=150, connection="a", job_id=1, fence=1, reason="cancelled")]
     assert told(Rule.REVOKE_AFTER_JOB, enqueue(1), hello(), revoked, job(1, 1, 200), ack(1, 1, 300), stored(1))
