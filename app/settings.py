@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     ] = 10.0
     body_seconds: Annotated[
         float,
-        Field(ge=0.1, le=3_600, description="In each such period a body must end, or 64 KiB of it arrive."),
+        Field(
+            ge=0.1, le=3_600, description="In each such period a body or a message must end, or 64 KiB of it arrive."
+        ),
     ] = 20.0
     allowed_origins: Annotated[
         tuple[str, ...],

@@ -47,7 +47,7 @@ async def subscribe_ready_jobs(socket: WebSocket) -> None:
             executor, worker=wish.worker, prefetch=wish.prefetch, resume=wish.resume
         )
     except (RequestError, BackendError) as error:
-        await socket.send_denial_response(problem_response(error, request_id_of(socket)))
+        await _deny(socket, error)
         return
     log = _log.bind(request_id=request_id_of(socket), executor=executor, session=subscription.hello.session)
     code: int | None = None
@@ -78,7 +78,12 @@ async def subscribe_ready_jobs(socket: WebSocket) -> None:
 @router.websocket("/{path:path}")
 async def refuse_path(socket: WebSocket) -> None:
     """Answer that no stream is served at this path; by itself the router would say that it is forbidden."""
-    await socket.send_denial_response(problem_response(PathNotFound(), request_id_of(socket)))
+    await _deny(socket, PathNotFound())
+
+
+async def _deny(socket: WebSocket, error: RequestError | BackendError) -> None:
+    with suppress(OSError):  # who has gone needs no answer
+        await socket.send_denial_response(problem_response(error, request_id_of(socket)))
 
 
 async def _leave(socket: WebSocket, subscription: Subscription, code: int | None) -> None:

@@ -25,7 +25,7 @@ from ..settings import Settings, unknown_variables
 from ..store.database import UnusableUrl, describe_url
 from ..store.dialects.base import DatabaseUnusable
 from .request_protocol import REFUSED_CONNECTIONS, Bounds, bounded_protocol
-from .socket_protocol import SocketProtocol
+from .socket_protocol import bounded_socket_protocol
 
 _BACKLOG = 2_048
 _KEEP_ALIVE_SECONDS = 75
@@ -89,7 +89,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         config = uvicorn.Config(
             app_for(service, settings, meter),
             http=bounded_protocol(_bounds(settings), meter),
-            ws=SocketProtocol,
+            ws=bounded_socket_protocol(settings.body_seconds),
             lifespan="off",
             ws_max_size=MAX_FRAME_BYTES,
             ws_ping_interval=settings.lease_seconds / 3,

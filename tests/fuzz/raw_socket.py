@@ -7,7 +7,7 @@ import struct
 from types import TracebackType
 from typing import Self
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 PATIENCE_SECONDS = 15.0
 
 
@@ -47,8 +47,12 @@ class RawSocket:
         masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload)) if size < 65_536 else payload
         if size >= 65_536:
             mask = b"\0\0\0\0"
+        return self.send_raw(bytes([(0x80 if is_last else 0) | opcode]) + length + mask + masked)
+
+    def send_raw(self, data: bytes) -> bool:
+        """Send bytes as they are; return whether somebody may still be there to read them."""
         try:
-            self._socket.sendall(bytes([(0x80 if is_last else 0) | opcode]) + length + mask + masked)
+            self._socket.sendall(data)
         except OSError:
             return False
         return True

@@ -1,0 +1,48 @@
+"""Sockets that are still being opened: the writer is held, so that their sessions wait for its commit."""
+
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+
+from tests.end_to_end.server import Server
+from tests.end_to_end.test_request_bounds import connection, read_to_end
+
+HANDSHAKE = (
+    b"GET /v1/executors/mail/subscribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+NOT_MASKED = b"\x81\x00"
+FRAGMENTS = b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 10_001
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path, drain_seconds=5, body_seconds=0.5)
+    server.start()
+    yield server
+    with suppress(AssertionError):
+        server.kill()
+
+
+@contextmanager
+def opening(server: Server) -> Iterator[socket.socket]:
+    """A socket whose session cannot be stored inside; the server has read its request."""
+    with closing(sqlite3.connect(server.database, isolation_level=None)) as holder, connection(server) as raw:
+        holder.execute("BEGIN IMMEDIATE")
+        raw.sendall(HANDSHAKE)
+        time.sleep(0.5)  # nothing tells
+        yield raw
+        holder.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("frames", [NOT_MASKED, FRAGMENTS, FRAGMENTS[:60]], ids=["wrong", "many", "without end"])
+def test_client_that_sends_what_closes_a_socket_is_dropped(server, frames):
+    with opening(server) as raw:
+        raw.sendall(frames)
+        assert read_to_end(raw) == b""
+    assert server.stop() == 0
+    assert not server.failures()
