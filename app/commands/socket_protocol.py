@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 
 from ..api.close_codes import SILENT, TOO_BIG
 from ..api.stream import FRAMES
-from .refusal import refusal
+from .refusal import refusal, refusal_while_leaving
 from .stall_guard import LEAST_PROGRESS_BYTES, StallGuarded, cut_off
 
 _CLOSE_SECONDS = 2.0
@@ -31,8 +31,12 @@ def _nobody_listens() -> None:
 
 
 def _reject(status: int, text: str) -> Response:  # noqa: ARG001
-    headers, body = refusal(HTTPStatus(status))
-    return Response(status, HTTPStatus(status).phrase, Headers(headers), body)
+    return _response(HTTPStatus(status), refusal(HTTPStatus(status)))
+
+
+def _response(status: HTTPStatus, answer: tuple[dict[str, str], bytes]) -> Response:
+    headers, body = answer
+    return Response(status.value, status.phrase, Headers(headers), body)
 
 
 class SocketProtocol(StallGuarded, WebSocketsSansIOProtocol):
@@ -73,6 +77,15 @@ class SocketProtocol(StallGuarded, WebSocketsSansIOProtocol):
             self._fail(TOO_BIG)
         elif self.frames and self._deadline is None:
             self._await_end()
+
+    def shutdown(self) -> None:
+        """Tell a client whose socket is still being opened that the server leaves; uvicorn would answer 500."""
+        if self.handshake_complete or self.initial_response is not None:
+            super().shutdown()
+            return
+        self.conn.send_response(_response(HTTPStatus.SERVICE_UNAVAILABLE, refusal_while_leaving()))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """Let the session find this protocol in its scope."""

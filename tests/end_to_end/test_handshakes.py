@@ -1,5 +1,7 @@
 """Sockets that are still being opened: the writer is held, so that their sessions wait for its commit."""
 
+import os
+import signal
 import socket
 import sqlite3
 import time
@@ -9,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from tests.end_to_end.server import Server
-from tests.end_to_end.test_request_bounds import connection, read_to_end
+from tests.end_to_end.test_request_bounds import connection, problem_of, read_to_end
 
 HANDSHAKE = (
     b"GET /v1/executors/mail/subscribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -37,6 +39,16 @@ def opening(server: Server) -> Iterator[socket.socket]:
         time.sleep(0.5)  # nothing tells
         yield raw
         holder.execute("ROLLBACK")
+
+
+def test_server_that_leaves_meanwhile_refuses_it_as_not_ready(server):
+    with opening(server) as raw:
+        os.kill(server.pid, signal.SIGTERM)
+        answer = read_to_end(raw)
+    assert problem_of(answer) == (503, "/problems/not-ready")
+    assert b"\r\nretry-after: 1\r\n" in answer.lower()
+    server.wait()
+    assert not server.failures()
 
 
 @pytest.mark.parametrize("frames", [NOT_MASKED, FRAGMENTS, FRAGMENTS[:60]], ids=["wrong", "many", "without end"])
