@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ....domain.errors import BackendError, JobNotFound
+from ....domain.errors import BackendError
 from ....domain.job import Ack
-from ....domain.lifecycle import Acknowledgement, JobState, Operation, Settlement
-from ....domain.lifecycle import acknowledge as apply
+from ....domain.lifecycle import Acknowledgement, Operation, Settlement
 from ....domain.status import JobStatus
 from ....observability.metrics import ACKNOWLEDGED, AckOutcome
-from .rows import collect_effects, select_states, write_states
+from ...states import acknowledge_states
+from .rows import select_states, write_states
 from .transaction import NOW, PostgresTransaction
 
 # Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
@@ -71,30 +71,6 @@ async def acknowledge(transaction: PostgresTransaction, calls: Sequence[Acknowle
     """Load the states, let the contract's table decide, write what changed; in order, each with its outcome."""
     await transaction.begin()
     states = await select_states(transaction, {call.job_id for call in calls})
-    changed: dict[int, JobState] = {}
-    outcomes: list[Ack | BackendError] = []
-    for call in calls:
-        state = states.get(call.job_id)
-        if state is None:
-            outcomes.append(JobNotFound(call.job_id))
-            continue
-        before = state.status
-        try:
-            ack = apply(state, call, transaction.now, require_fence=transaction.rules.require_fence)
-        except BackendError as refusal:
-            outcomes.append(refusal)
-            continue
-        outcomes.append(ack)
-        if not ack.duplicate:
-            changed[state.id] = state
-            collect_effects(transaction, state, before)
-    await write_states(transaction, list(changed.values()))
-    for call, outcome in zip(calls, outcomes, strict=True):
-        transaction.effects.tally.count(ACKNOWLEDGED, call.operation, _kind_of(outcome))
+    outcomes, changed = acknowledge_states(transaction, states, calls)
+    await write_states(transaction, changed)
     return outcomes
-
-
-def _kind_of(outcome: Ack | BackendError) -> AckOutcome:
-    if isinstance(outcome, BackendError):
-        return AckOutcome.REFUSED
-    return AckOutcome.DUPLICATE if outcome.duplicate else AckOutcome.OK

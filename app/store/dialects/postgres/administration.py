@@ -10,8 +10,9 @@ from ....domain.job import Ack, Job, JobError
 from ....domain.json_text import JsonText
 from ....domain.lifecycle import rerun, update
 from ...calls import Deletion, Rerun, Update
+from ...states import STATUS, collect_effects
 from .insert import check_payload
-from .rows import STATUS, collect_effects, select_states, write_states
+from .rows import select_states, write_states
 from .transaction import PostgresTransaction
 
 _SELECT_JOB = """

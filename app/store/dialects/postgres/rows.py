@@ -1,21 +1,14 @@
 """Rows of the job table to states, and back."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ....domain.lifecycle import JobState
 from ....domain.limits import MAX_ERRORS_KEPT
-from ....domain.status import JobStatus
+from ...states import STATE_COLUMNS, state_of
 from .transaction import PostgresTransaction, columns
 
-STATUS = {status.value: status for status in JobStatus}
-
 # Locked in the order of ids, by all who lock many: nobody waits for somebody who waits.
-_SELECT_STATES = """
-SELECT id, executor, status, priority, scheduled_at, attempt, max_attempts, fence, version, lease_id, refunded,
-       finished_at, acknowledged_fence, acknowledged_operation, error_count
-FROM jobs WHERE {condition} FOR UPDATE
-"""
+_SELECT_STATES = f"SELECT {STATE_COLUMNS} FROM jobs WHERE {{condition}} FOR UPDATE"
 SELECT_STATES_BY_ID = _SELECT_STATES.format(condition="id = ANY($1::bigint[]) ORDER BY id")
 SELECT_STATES_BY_LEASES = _SELECT_STATES.format(condition="lease_id = ANY($1::bigint[]) ORDER BY id LIMIT $2::int")
 
@@ -49,27 +42,6 @@ async def select_states(transaction: PostgresTransaction, ids: Iterable[int]) ->
     return {row[0]: state_of(row) for row in rows}
 
 
-def state_of(row: Any) -> JobState:
-    """Make a state of a row of ``SELECT_STATES``."""
-    return JobState(
-        id=row[0],
-        executor=row[1],
-        status=STATUS[row[2]],
-        priority=row[3],
-        scheduled_at=row[4],
-        attempt=row[5],
-        max_attempts=row[6],
-        fence=row[7],
-        version=row[8],
-        lease_id=row[9],
-        refunded=bool(row[10]),
-        finished_at=row[11],
-        acknowledged_fence=row[12],
-        acknowledged_operation=row[13],
-        error_count=row[14],
-    )
-
-
 async def write_states(transaction: PostgresTransaction, states: Sequence[JobState]) -> None:
     """Write changed states back, with the errors that were recorded."""
     if not states:
@@ -100,16 +72,6 @@ async def write_states(transaction: PostgresTransaction, states: Sequence[JobSta
         ),
     )
     await _append_errors(transaction, [state for state in states if state.new_errors])
-
-
-def collect_effects(transaction: PostgresTransaction, state: JobState, before: JobStatus) -> None:
-    """Note what a changed state means for the counts, for its worker and for who waits for work."""
-    transaction.count_move(state.executor, before, state.status)
-    if state.settlement is not None:
-        transaction.effects.settled.append(state.settlement)
-        state.settlement = None
-    if state.is_ready:
-        transaction.effects.add_ready(state.executor, state.scheduled_at)
 
 
 async def _append_errors(transaction: PostgresTransaction, states: Sequence[JobState]) -> None:

@@ -6,9 +6,10 @@ from ....domain.lifecycle import lose
 from ....domain.status import JobStatus
 from ....observability.metrics import LOST, RESCUED
 from ...claim import NewLease, Resume, Resumed
+from ...states import collect_effects, state_of
 from .leases import open_leases
 from .locks import LOCK, SESSION, keys_of
-from .rows import SELECT_STATES_BY_LEASES, collect_effects, state_of, write_states
+from .rows import SELECT_STATES_BY_LEASES, write_states
 from .transaction import PostgresTransaction
 
 RESCUE_BATCH = 500

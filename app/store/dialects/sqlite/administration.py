@@ -9,8 +9,9 @@ from ....domain.errors import BackendError, JobNotFound
 from ....domain.job import Ack, Job
 from ....domain.lifecycle import rerun, update
 from ...calls import Deletion, Rerun, Update
+from ...states import collect_effects
 from .insert import check_payload
-from .rows import JOB_COLUMNS, collect_effects, job_of, select_errors, select_states, write_states
+from .rows import JOB_COLUMNS, job_of, select_errors, select_states, write_states
 from .transaction import SqliteTransaction
 
 SELECT_JOB = f"""

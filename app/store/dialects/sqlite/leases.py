@@ -12,8 +12,9 @@ from ....observability.metrics import LOST, RESCUED
 from ...calls import JobLease, SessionAlive
 from ...claim import NewLease, Resume, Resumed
 from ...effects import LeaseSplit
+from ...states import collect_effects, state_of
 from .claim import open_leases
-from .rows import SELECT_STATES_BY_LEASE, collect_effects, select_states, state_of, write_states
+from .rows import SELECT_STATES_BY_LEASE, select_states, write_states
 from .transaction import SqliteTransaction
 
 RESCUE_BATCH = 500

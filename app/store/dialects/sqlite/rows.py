@@ -9,10 +9,8 @@ import msgspec
 from ....domain.job import Job, JobError
 from ....domain.lifecycle import JobState
 from ....domain.limits import MAX_ERRORS_KEPT
-from ....domain.status import JobStatus
+from ...states import STATE_COLUMNS, STATUS, state_of
 from .transaction import SqliteTransaction
-
-STATUS = {status.value: status for status in JobStatus}
 
 JOB_COLUMNS = """
 jobs.id, jobs.executor, jobs.status, jobs.data, jobs.metadata, jobs.attempt, jobs.max_attempts, jobs.priority,
@@ -21,12 +19,10 @@ jobs.attempted_by, jobs.uniqueness_key, jobs.fence, jobs.version
 """
 
 SELECT_STATES = """
-SELECT id, executor, status, priority, scheduled_at, attempt, max_attempts, fence, version, lease_id, refunded,
-       finished_at, acknowledged_fence, acknowledged_operation, error_count
-FROM jobs WHERE {condition}
+SELECT {columns} FROM jobs WHERE {condition}
 """
-SELECT_STATES_BY_ID = SELECT_STATES.format(condition="id IN (SELECT value FROM json_each(?))")
-SELECT_STATES_BY_LEASE = SELECT_STATES.format(condition="lease_id = ? ORDER BY id LIMIT ?")
+SELECT_STATES_BY_ID = SELECT_STATES.format(columns=STATE_COLUMNS, condition="id IN (SELECT value FROM json_each(?))")
+SELECT_STATES_BY_LEASE = SELECT_STATES.format(columns=STATE_COLUMNS, condition="lease_id = ? ORDER BY id LIMIT ?")
 
 _UPDATE_STATE = """
 UPDATE jobs SET status = ?, priority = ?, scheduled_at = ?, attempt = ?, max_attempts = ?, fence = ?, version = ?,
@@ -48,27 +44,6 @@ def select_states(transaction: SqliteTransaction, ids: Iterable[int]) -> dict[in
     """Load the states of the jobs that exist."""
     rows = transaction.connection.execute(SELECT_STATES_BY_ID, (msgspec.json.encode(list(ids)).decode(),))
     return {row[0]: state_of(row) for row in rows}
-
-
-def state_of(row: Sequence[Any]) -> JobState:
-    """Make a state of a row of ``SELECT_STATES``."""
-    return JobState(
-        id=row[0],
-        executor=row[1],
-        status=STATUS[row[2]],
-        priority=row[3],
-        scheduled_at=row[4],
-        attempt=row[5],
-        max_attempts=row[6],
-        fence=row[7],
-        version=row[8],
-        lease_id=row[9],
-        refunded=bool(row[10]),
-        finished_at=row[11],
-        acknowledged_fence=row[12],
-        acknowledged_operation=row[13],
-        error_count=row[14],
-    )
 
 
 def write_states(transaction: SqliteTransaction, states: Sequence[JobState]) -> None:
@@ -98,16 +73,6 @@ def write_states(transaction: SqliteTransaction, states: Sequence[JobState]) -> 
     for state in states:
         if state.new_errors:
             _append_errors(transaction, state)
-
-
-def collect_effects(transaction: SqliteTransaction, state: JobState, before: JobStatus) -> None:
-    """Note what a changed state means for the counts, for its worker and for who waits for work."""
-    transaction.count_move(state.executor, before, state.status)
-    if state.settlement is not None:
-        transaction.effects.settled.append(state.settlement)
-        state.settlement = None
-    if state.is_ready:
-        transaction.effects.add_ready(state.executor, state.scheduled_at)
 
 
 def select_errors(connection: sqlite3.Connection, job_id: int, *, after: int = 0) -> list[JobError]:
