@@ -56,7 +56,9 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
     )
 
     def committed(effects: Effects) -> None:
-        meter.committed(effects.tally)
+        # What another server's hint tells of was counted there.
+        if effects.tally.writes:
+            meter.committed(effects.tally)
         registry.committed(effects)
 
     dialect = open_dialect(settings.database_url, rules, committed)

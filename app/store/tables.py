@@ -143,3 +143,19 @@ executor_count_deltas = Table(
     Column("count", BigInteger, nullable=False),
     info={"only": "postgresql"},
 )
+
+# On PostgreSQL a job may be taken from a connection that is another server's: it reads its notices and deletes them.
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("owner", _Name, nullable=False),
+    Column("lease_id", BigInteger, nullable=False),
+    Column("job_id", BigInteger),
+    Column("fence", BigInteger),
+    Column("reason", Text),
+    Column("new_lease_id", BigInteger),
+    Column("inserted_at", BigInteger, nullable=False),
+    Index("notices_owner", "owner", "id"),
+    info={"only": "postgresql"},
+)

@@ -18,6 +18,7 @@ from app.store.database import migrate
 from app.store.tables import metadata
 
 TABLES = {"jobs", "job_errors", "leases", "executor_counts", "idempotency_keys"}
+ONLY_POSTGRES = {"executor_count_deltas", "notices"}
 ROWS = {
     "jobs": {"executor": "mail", "status": "scheduled", "priority": 0, "scheduled_at": 1, "max_attempts": 5,
              "inserted_at": 1, "tags": "[]", "data": "null", "metadata": "null"},
@@ -26,6 +27,7 @@ ROWS = {
     "executor_counts": {"executor": "mail", "status": "scheduled", "count": 7},
     "idempotency_keys": {"scope": "s", "key": "k", "body_hash": "h", "expires_at": 1, "answer": "[]"},
     "executor_count_deltas": {"executor": "mail", "status": "scheduled", "count": 2},
+    "notices": {"owner": "o", "lease_id": 1, "inserted_at": 1},
 }  # fmt: skip
 PROCESSES = 4
 
@@ -73,9 +75,9 @@ def tables_here(connection: Connection) -> list[str]:
 
 def test_upgrade_makes_what_the_tables_declare(url):
     migrations.upgrade(url)
-    only_here = {"executor_count_deltas"} if url.startswith("postgresql") else set()
+    only_here = ONLY_POSTGRES if url.startswith("postgresql") else set()
     assert tables_of(url) == TABLES | only_here
-    assert set(metadata.tables) == TABLES | {"executor_count_deltas"}
+    assert set(metadata.tables) == TABLES | ONLY_POSTGRES
     migrations.check(url)
 
 

@@ -1,6 +1,7 @@
 """Two equal servers over one PostgreSQL: what one of them does, the other knows, and nothing is done twice."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
@@ -8,18 +9,20 @@ from typing import Any, TypeVar
 
 import pytest
 
+from app.backend.contract import Subscription
 from app.backend.extensions import Service
 from app.domain.errors import StaleFence
 from app.domain.idempotency import Idempotency
 from app.domain.job import Enqueued, EnqueueOutcome, Job
-from app.domain.lifecycle import Acknowledgement, Operation
+from app.domain.lifecycle import Acknowledgement, Operation, RevokeReason
 from app.domain.query import ExecutorEqual
 from app.domain.status import JobStatus
+from app.domain.stream import Revoke, SubscriptionReplaced
 from app.domain.uniqueness import Replace, ReplaceField
 from app.store.claim import ClaimCall, Demand
 from app.store.dialects.postgres.locks import keys_of
-from tests.builders import DAY, MINUTE, new_job, now, unique
-from tests.delivery.streams import eventually, spin, subscribed, take
+from tests.builders import DAY, FAILURE, MINUTE, new_job, now, unique
+from tests.delivery.streams import eventually, spin, subscribed, take, take_events
 from tests.postgres import empty, run
 from tests.services import running_service
 
@@ -27,15 +30,14 @@ Value = TypeVar("Value")
 
 EXISTING, INSERTED, REPLACED = EnqueueOutcome.EXISTING, EnqueueOutcome.INSERTED, EnqueueOutcome.REPLACED
 ROUNDS = 5
-LEASE_SECONDS = 2
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-async def servers(postgres_database, tmp_path) -> AsyncIterator[tuple[Service, Service]]:
+async def servers(request, postgres_database, tmp_path) -> AsyncIterator[tuple[Service, Service]]:
     empty(postgres_database)
-    of_both = {"database_url": postgres_database, "lease_seconds": LEASE_SECONDS}
+    of_both = {"database_url": postgres_database, "lease_seconds": getattr(request, "param", 30)}
     async with running_service(tmp_path, **of_both) as one, running_service(tmp_path, **of_both) as other:
         yield one, other
 
@@ -168,9 +170,8 @@ class TestClaim:
             return {status: count for status, count in summary.counts.items() if count}
 
         assert await counted(servers[0]) == await counted(servers[1]) == expected
-        database_url = servers[0]._dialect._url
         # Until the loop of one of them has added all up; and they are still the same.
-        await eventually(lambda: asyncio.to_thread(lambda: not run(database_url, "SELECT FROM executor_count_deltas")))
+        await eventually(lambda: no_rows(servers[0], "SELECT FROM executor_count_deltas"))
         assert await counted(servers[0]) == expected
 
 
@@ -234,8 +235,9 @@ class TestSessions:
             await again.close()
             await one.close()
         leftover = "SELECT FROM jobs WHERE lease_id IS NOT NULL AND lease_id NOT IN (SELECT id FROM leases)"
-        assert run(servers[0]._dialect._url, leftover) == []
+        assert await no_rows(servers[0], leftover)
 
+    @pytest.mark.parametrize("servers", [1], indirect=True, ids=["lease of 1 s"])
     async def test_jobs_of_a_dead_server_come_back_once(self, servers):
         await servers[0].enqueue_many([new_job() for _ in range(50)])
         claimed = await servers[0].claim_jobs("mail", limit=50, lease=timedelta(seconds=1))
@@ -246,3 +248,102 @@ class TestSessions:
         assert {job.error_count for job in again.values()} == {1}
         with pytest.raises(StaleFence):
             await servers[0].mark_job_complete(claimed[0].id, fence=claimed[0].fence)
+
+
+class TestNews:
+    """What happens at one server to jobs of workers that are connected to the other."""
+
+    async def test_acknowledgement_here_frees_a_credit_there(self, servers):
+        async with subscribed(servers[1], prefetch=1) as worker:
+            await servers[0].enqueue_many([new_job() for _ in range(2 * ROUNDS)])
+            for number in range(2 * ROUNDS):
+                (job,) = await take(worker, 1)
+                if number % 2:
+                    await servers[0].mark_job_complete(job.id, fence=job.fence)
+                else:
+                    await servers[0].mark_job_discarded(job.id, FAILURE, fence=job.fence)
+
+    @pytest.mark.parametrize("reason", ["cancelled", "acknowledged", "rerun"])
+    async def test_job_that_is_taken_away_here_is_revoked_there(self, servers, reason):
+        async with subscribed(servers[1], prefetch=1) as worker:
+            await servers[0].enqueue(new_job())
+            (job,) = await take(worker, 1)
+            match reason:
+                case "cancelled":
+                    await servers[0].mark_job_cancelled(job.id, FAILURE)
+                case "acknowledged":
+                    await servers[0].mark_job_complete(job.id)
+                case _:
+                    await servers[0].rerun_job(job.id, force=True)
+            events = await take_events(worker, 1)
+            assert events[0] == Revoke(job.id, job.fence, RevokeReason(reason))
+
+    async def test_job_that_got_a_lease_of_its_own_here_frees_its_credit_there(self, servers):
+        async with subscribed(servers[1], prefetch=1) as worker:
+            await servers[0].enqueue_many([new_job(), new_job()])
+            (job,) = await take(worker, 1)
+            await servers[0].renew_lease(job.id, fence=job.fence, lease=timedelta(hours=1))
+            await servers[0].mark_job_complete(job.id, fence=job.fence)
+            await take(worker, 1)
+
+    async def test_resume_here_ends_the_connection_there(self, servers):
+        async with subscribed(servers[1], prefetch=1) as worker:
+            await servers[0].enqueue(new_job())
+            (job,) = await take(worker, 1)
+            again = await servers[0].subscribe_ready_jobs("mail", prefetch=1, resume=worker.hello.resume)
+            assert again.hello.held == [(job.id, job.fence)]
+            with pytest.raises(SubscriptionReplaced):
+                await take(worker, 1)
+            await again.close()
+
+    async def test_news_are_told_once_and_forgotten(self, servers):
+        async with subscribed(servers[1], prefetch=1) as worker:
+            await servers[0].enqueue(new_job())
+            (job,) = await take(worker, 1)
+            await servers[0].mark_job_complete(job.id, fence=job.fence)
+            await eventually(lambda: no_rows(servers[1], "SELECT FROM notices"))
+            assert worker.held_jobs == 0
+
+    async def test_hints_reach_the_other_server_at_once(self, servers):
+        """Without them each job would wait for a poll, half a second on average."""
+        rounds = 20
+        async with subscribed(servers[1], prefetch=1) as worker:
+            await take_one(servers, worker)
+            began = time.monotonic()
+            for _ in range(rounds):
+                await asyncio.sleep(0.03)  # the claim that the last acknowledgement made room for is made in vain
+                await take_one(servers, worker)
+            assert time.monotonic() - began < rounds * 0.25
+
+    async def test_lost_listener_comes_back_and_nothing_waits_for_it(self, servers):
+        listeners = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        async with subscribed(servers[1], prefetch=1) as worker:
+            await take_one(servers, worker)
+            before = await rows(servers[0], f"SELECT pid {listeners}")
+            assert len(before) == 2
+            await rows(servers[0], f"SELECT pg_terminate_backend(pid) {listeners}")
+            await take_one(servers, worker)
+
+            async def are_back() -> bool:
+                now_there = await rows(servers[0], f"SELECT pid {listeners}")
+                return len(now_there) == 2 and not set(now_there) & set(before)
+
+            await eventually(are_back)
+            await take_one(servers, worker)
+            assert (await servers[1].health()).dead_loops == ()
+
+
+async def take_one(servers: tuple[Service, Service], worker: Subscription) -> None:
+    """Enqueue at the one, take and acknowledge at the other."""
+    enqueued = await servers[0].enqueue(new_job())
+    (job,) = await take(worker, 1)
+    assert job.id == enqueued.id
+    await servers[1].mark_job_complete(job.id, fence=job.fence)
+
+
+async def rows(server: Service, statement: str) -> list[Any]:
+    return await asyncio.to_thread(run, server._dialect._url, statement)
+
+
+async def no_rows(server: Service, statement: str) -> bool:
+    return not await rows(server, statement)

@@ -24,6 +24,11 @@ WITH held AS MATERIALIZED (
   UPDATE jobs SET status = 'complete', finished_at = {NOW}, lease_id = NULL, version = version + 1,
                   acknowledged_fence = jobs.fence, acknowledged_operation = 'complete'
   FROM held WHERE jobs.id = held.id
+), told AS (
+  INSERT INTO notices (owner, lease_id, job_id, fence, inserted_at)
+  SELECT leases.owner, held.lease_id, held.id, held.fence, {NOW}
+  FROM held JOIN leases ON leases.id = held.lease_id WHERE leases.connected = 1 AND leases.owner <> $3
+  RETURNING owner
 ), counted AS (
   INSERT INTO executor_count_deltas (executor, status, count)
   SELECT executor, 'executing', -count(*) FROM held GROUP BY executor
@@ -35,7 +40,7 @@ WITH held AS MATERIALIZED (
       AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id AND jobs.id NOT IN (SELECT id FROM held))
     FOR UPDATE SKIP LOCKED)
 )
-SELECT array_agg(id), array_agg(lease_id), array_agg(fence) FROM held
+SELECT array_agg(id), array_agg(lease_id), array_agg(fence), (SELECT array_agg(DISTINCT owner) FROM told) FROM held
 """
 
 
@@ -54,9 +59,12 @@ async def complete_held(transaction: PostgresTransaction, calls: Sequence[Acknow
     fences: dict[int, int | None] = {}
     for call in calls:
         fences.setdefault(call.job_id, call.fence)
-    ids, leases, held_fences = await transaction.row(_COMPLETE_HELD, list(fences), list(fences.values()))
+    ids, leases, held_fences, others = await transaction.row(
+        _COMPLETE_HELD, list(fences), list(fences.values()), transaction.rules.owner
+    )
     if ids is None:
         return [None] * len(calls)
+    transaction.others.update(others or ())
     transaction.effects.settled += map(Settlement, leases, ids, held_fences)
     transaction.effects.tally.count(ACKNOWLEDGED, Operation.COMPLETE, AckOutcome.OK, by=len(ids))
     completed = dict(zip(ids, held_fences, strict=True))

@@ -1,6 +1,6 @@
 """The PostgreSQL dialect: lanes of group commit with connections of their own, readers beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from ....domain.status import JobStatus
 from ....observability.loops import GuardedLoop
 from ...calls import Deletion, JobLease, Rerun, SessionAlive, Update
 from ...claim import ClaimCall, Claimed, NewLease, Resume, Resumed
-from ...effects import EffectsListener
+from ...effects import Effects, EffectsListener
 from ...idempotency import Answered, InsertOnce, RerunOnce
 from ..base import DatabaseUnusable, StoreRules
 from .acknowledge import acknowledge, complete_held, usual_ones
@@ -31,13 +31,15 @@ from .clock import DatabaseClock
 from .connection import connect
 from .counts import current_counts, folding
 from .gauges import SELECT_OLDEST, SELECT_OLDEST_OF_EXECUTOR
+from .hints import HintListener, HintSender
 from .idempotency import forget_answers, insert_once, rerun_once
 from .insert import insert_jobs
 from .lane import Lane, Write, is_unavailable
 from .leases import close_sessions, confirm_resumes, open_leases, renew_jobs, renew_sessions
+from .notices import NoticeReader
 from .readers import open_readers, reading
 from .sessions import rescue_jobs, resume_sessions
-from .transaction import NOW
+from .transaction import NOW, PostgresTransaction
 from .unique import insert_unique
 
 Item = TypeVar("Item")
@@ -66,6 +68,10 @@ class PostgresDialect:
             self._lane() for _ in range(5)
         )
         self._claims = self._lane(width=_CLAIMS_AT_ONCE, alone=True)
+        self._hints = self._lane()
+        self._notices = NoticeReader(self._settlements, self._rest)
+        self._sender = HintSender(self._hints, rules.owner)
+        self._listener = HintListener(url, rules.owner, ready=self._heard, noticed=self._notices.noticed)
         self._lookups: AsyncEngine = open_readers(url)
         self._searches: AsyncEngine = open_readers(url)
 
@@ -82,14 +88,22 @@ class PostgresDialect:
 
     async def stop(self) -> None:
         """Finish what was begun and close."""
+        await self._listener.close()
         for lane in (self._inserts, self._unique_inserts, self._claims, self._settlements, self._leases, self._rest):
             await lane.close()
+        await self._hints.close()
         await self._lookups.dispose()
         await self._searches.dispose()
 
     def loops(self) -> Sequence[GuardedLoop]:
-        """Add up counts, and look at the clock."""
-        return folding(self._rest), self._clock.setting(self._rest)
+        """Add up counts, look at the clock, and keep in touch with other servers."""
+        return (
+            folding(self._rest),
+            self._clock.setting(self._rest),
+            self._sender.loop,
+            self._listener.loop,
+            *self._notices.loops,
+        )
 
     def now(self) -> Instant:
         """Return the database's now, as near as is known here."""
@@ -228,7 +242,16 @@ class PostgresDialect:
         return cast(column, JSONB).has_any(_array(tags)) if tags else false()
 
     def _lane(self, *, width: int = 1, alone: bool = False) -> Lane:
-        return Lane(lambda: connect(self._url, hot=True), self._rules, self._committed, width=width, alone=alone)
+        return Lane(lambda: connect(self._url, hot=True), self._rules, self._told, width=width, alone=alone)
+
+    def _told(self, transaction: PostgresTransaction) -> None:
+        """Tell of a committed transaction, here and at the other servers."""
+        self._committed(transaction.effects)
+        if transaction.effects.ready or transaction.others:
+            self._sender.add(transaction.effects.ready, transaction.others)
+
+    def _heard(self, ready: Mapping[str, Instant]) -> None:
+        self._committed(Effects(ready=dict(ready)))
 
 
 def _has_unique(jobs: Sequence[EnqueuableJob]) -> bool:

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias, TypeVar
 import asyncpg
 
 from ....domain.errors import BackendError, DatabaseUnavailable
-from ...effects import EffectsListener
 from ...group_commit import MAX_ITEMS_PER_COMMIT, Member, resolve
 from ..base import StoreRules
 from .connection import Connect
@@ -33,10 +32,16 @@ _LONGEST_PAUSE_SECONDS = 0.05
 
 
 class Lane:
-    """Runs functions in transactions, the members of one function together; tells the effects in order of commit."""
+    """Runs functions in transactions, the members of one function together; each is told of, in order of commit."""
 
     def __init__(
-        self, connect: Connect, rules: StoreRules, committed: EffectsListener, *, width: int = 1, alone: bool = False
+        self,
+        connect: Connect,
+        rules: StoreRules,
+        told: Callable[[PostgresTransaction], None],
+        *,
+        width: int = 1,
+        alone: bool = False,
     ) -> None:
         """Use up to ``width`` connections, each opened when it is first needed and when it was lost.
 
@@ -44,7 +49,7 @@ class Lane:
         """
         self._connect = connect
         self._rules = rules
-        self._committed = committed
+        self._told = told
         self._idle: list[Connection | None] = [None] * width
         self._waiting: deque[PostgresMember] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +163,7 @@ class Lane:
         tally = transaction.effects.tally
         tally.commit_microseconds = (time.perf_counter_ns() - began) // 1_000
         tally.writes = len(results)
-        self._committed(transaction.effects)
+        self._told(transaction)
 
 
 async def close_quietly(connection: Connection) -> None:

@@ -38,7 +38,9 @@ SELECT array_agg(id) FROM locked
 RENEW_SESSIONS = _RENEW.format(disconnected="")
 CLOSE_SESSIONS = _RENEW.format(disconnected=", connected = 0")
 _CONFIRM = "UPDATE leases SET previous_resume_hash = NULL WHERE id = ANY($1::bigint[])"
-_SELECT_LEASE = "SELECT session, executor, worker, connected, expires_at FROM leases WHERE id = $1 FOR NO KEY UPDATE"
+_SELECT_LEASE = (
+    "SELECT session, executor, worker, owner, connected, expires_at FROM leases WHERE id = $1 FOR NO KEY UPDATE"
+)
 # A lease that a heartbeat opened, or a claim of one job: a stream's lease has a token.
 _HOLDS_ONE_JOB = """
 SELECT 1 FROM leases WHERE id = $1 AND resume_hash IS NULL
@@ -47,7 +49,11 @@ SELECT 1 FROM leases WHERE id = $1 AND resume_hash IS NULL
 
 
 async def open_leases(transaction: PostgresTransaction, leases: Sequence[NewLease]) -> list[int]:
-    """Open leases; return their ids."""
+    """Open leases of sessions at this server; return their ids."""
+    return await _open(transaction, leases, owner=transaction.rules.owner)
+
+
+async def _open(transaction: PostgresTransaction, leases: Sequence[NewLease], *, owner: str) -> list[int]:
     rows = [
         (
             lease.session,
@@ -60,7 +66,7 @@ async def open_leases(transaction: PostgresTransaction, leases: Sequence[NewLeas
         )
         for lease in leases
     ]
-    opened = await transaction.connection.fetch(_OPEN_LEASE, *columns(rows, 7), transaction.rules.owner)
+    opened = await transaction.connection.fetch(_OPEN_LEASE, *columns(rows, 7), owner)
     return sorted(row[0] for row in opened)
 
 
@@ -110,7 +116,7 @@ async def _renew_job(transaction: PostgresTransaction, wish: JobLease, lease_id:
     A lease of its own lets one job be held longer than its neighbours or, where no connection renews them, not so long.
     """
     connection = transaction.connection
-    session, executor, worker, connected, expires_at = await transaction.row(_SELECT_LEASE, lease_id)
+    session, executor, worker, owner, connected, expires_at = await transaction.row(_SELECT_LEASE, lease_id)
     wanted = transaction.now + int(wish.seconds * 1_000_000)
     if connected and not wish.is_own:
         await connection.fetchval(RENEW_SESSIONS, [lease_id], [wanted - transaction.now])
@@ -121,7 +127,8 @@ async def _renew_job(transaction: PostgresTransaction, wish: JobLease, lease_id:
         await connection.execute("UPDATE leases SET expires_at = $1 WHERE id = $2", wanted, lease_id)
         return wanted, lease_id
     lease = NewLease(session=session, executor=executor, worker=worker, seconds=wish.seconds, connected=bool(connected))
-    (own_lease,) = await open_leases(transaction, [lease])
+    (own_lease,) = await _open(transaction, [lease], owner=owner)
+    await transaction.tell([(lease_id, None, None, None, own_lease)])
     transaction.effects.moves.append(LeaseSplit(lease_id, own_lease))
     await connection.execute("UPDATE jobs SET lease_id = $1 WHERE id = $2", own_lease, wish.job_id)
     return wanted, own_lease

@@ -20,6 +20,15 @@ _SELECT_NOW = f"SELECT {NOW}"
 _COUNT = """
 INSERT INTO executor_count_deltas (executor, status, count) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
 """
+# To the servers of connections that are not this one's.
+_TELL = f"""
+INSERT INTO notices (owner, lease_id, job_id, fence, reason, new_lease_id, inserted_at)
+SELECT leases.owner, lease_id, job_id, fence, reason, new_lease_id, {NOW}
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[]) WITH ORDINALITY
+  AS given (lease_id, job_id, fence, reason, new_lease_id, number) JOIN leases ON leases.id = given.lease_id
+WHERE leases.connected = 1 AND leases.owner <> $6
+ORDER BY number RETURNING owner
+"""
 # Polls would leave a lease for each of their answers. Whoever holds one of these in a lock is about to change it.
 _FORGET_LEASES = """
 DELETE FROM leases WHERE id IN (
@@ -36,7 +45,7 @@ class PostgresTransaction:
     One statement alone is a transaction by itself, and spares two trips; whatever takes more begins with :meth:`begin`.
     """
 
-    __slots__ = ("connection", "counts", "effects", "has_begun", "now", "rules")
+    __slots__ = ("_told", "connection", "counts", "effects", "has_begun", "now", "others", "rules")
 
     def __init__(self, connection: Connection, rules: StoreRules) -> None:
         """Begin to collect."""
@@ -47,6 +56,9 @@ class PostgresTransaction:
         self.now: Instant = 0
         """Known from the begin on."""
         self.counts: defaultdict[tuple[str, JobStatus], int] = defaultdict(int)
+        self.others: set[str] = set()
+        """The servers for which there are notices."""
+        self._told = 0
 
     @property
     def grace(self) -> int:
@@ -80,8 +92,22 @@ class PostgresTransaction:
         if not self.has_begun:
             return
         await self._write_counts()
+        await self.tell_settled()
         await self._forget_leases({settlement.lease_id for settlement in self.effects.settled})
         await self.connection.execute("COMMIT")
+
+    async def tell_settled(self) -> None:
+        """Write notices of the jobs that were taken from other servers' connections; before their leases are ended."""
+        settled = self.effects.settled[self._told :]
+        self._told = len(self.effects.settled)
+        await self.tell([(each.lease_id, each.job_id, each.fence, each.reason, None) for each in settled])
+
+    async def tell(self, notices: Iterable[tuple[int, int | None, int | None, str | None, int | None]]) -> None:
+        """Write notices: lease, job, fence, reason, new lease."""
+        rows = list(notices)
+        if rows:
+            told = await self.connection.fetch(_TELL, *columns(rows, 5), self.rules.owner)
+            self.others.update(row["owner"] for row in told)
 
     async def _write_counts(self) -> None:
         rows = [(executor, status, count) for (executor, status), count in self.counts.items() if count]
