@@ -115,7 +115,7 @@ def test_request_has_its_deadline_from_the_answer_before_it(server, executor, be
 def test_endless_head_behind_an_unanswered_request_is_not_kept(server, executor):
     before = resident_bytes(server)
     with connection(server) as raw:
-        raw.sendall(claim(executor, 3) + b"GET /v1 HTTP/1.1\r\nX: ")
+        raw.sendall(claim(executor, 2) + b"GET /v1 HTTP/1.1\r\nX: ")
         for _ in range(48):
             raw.sendall(b"x" * MIB)
         assert resident_bytes(server) < before + 24 * MIB
@@ -165,7 +165,7 @@ def test_caller_that_leaves_with_requests_behind_its_claim_gets_no_jobs(server, 
 def test_answers_tell_what_was_done_however_the_bytes_are_cut(server):
     """Of so many requests as were answered with 201, each and no other is stored: a 4xx has changed nothing."""
     chance = random.Random(7)
-    for number in range(80):
+    for number in range(40):
         executor = f"cut_{number}"
         count = chance.randrange(1, 5)
         sent = enqueue(executor) * count + chance.choice(list(FAULTS.values())) + enqueue(executor)
