@@ -203,6 +203,7 @@ class WorkerSession:
 
     async def _acknowledge_the_rest(self) -> None:
         if self._waiting:
+            self._commits += 1
             with suppress(Disconnected, SessionClosed):
                 await self._acknowledge()
 
