@@ -223,6 +223,7 @@ class TestSharing:
 
     async def test_whoever_got_fewer_of_the_last_jobs_gets_the_next(self, service):
         async with subscribed(service, prefetch=5) as first, subscribed(service, prefetch=5) as second:
+            await sleeping(service)
             await service.enqueue_many([new_job() for _ in range(3)])
             assert len(await take(first, 2)) == 2
             assert len(await take(second, 1)) == 1
