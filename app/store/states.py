@@ -6,10 +6,11 @@ from typing import Any, Protocol
 from ..domain.errors import BackendError, JobNotFound
 from ..domain.instant import Instant
 from ..domain.job import Ack
-from ..domain.lifecycle import Acknowledgement, JobState
+from ..domain.lifecycle import Acknowledgement, JobState, rerun
 from ..domain.lifecycle import acknowledge as apply
 from ..domain.status import JobStatus
 from ..observability.metrics import ACKNOWLEDGED, AckOutcome
+from .calls import Rerun
 from .dialects.base import StoreRules
 from .effects import Effects
 
@@ -81,6 +82,28 @@ def acknowledge_states(
             collect_effects(transaction, state, before)
     for call, outcome in zip(calls, outcomes, strict=True):
         transaction.effects.tally.count(ACKNOWLEDGED, call.operation, _kind_of(outcome))
+    return outcomes, list(changed.values())
+
+
+def rerun_states(
+    transaction: Transaction, states: Mapping[int, JobState], calls: Sequence[Rerun]
+) -> tuple[list[Ack | BackendError], list[JobState]]:
+    """Make jobs due now where that is allowed, in order; return the outcomes, and the states to write."""
+    changed: dict[int, JobState] = {}
+    outcomes: list[Ack | BackendError] = []
+    for call in calls:
+        state = states.get(call.job_id)
+        if state is None:
+            outcomes.append(JobNotFound(call.job_id))
+            continue
+        before = state.status
+        try:
+            outcomes.append(rerun(state, transaction.now, force=call.force))
+        except BackendError as refusal:
+            outcomes.append(refusal)
+            continue
+        changed[state.id] = state
+        collect_effects(transaction, state, before)
     return outcomes, list(changed.values())
 
 

@@ -8,9 +8,9 @@ import msgspec
 from ....domain.errors import BackendError, JobNotFound
 from ....domain.job import Ack, Job, JobError
 from ....domain.json_text import JsonText
-from ....domain.lifecycle import rerun, update
+from ....domain.lifecycle import update
 from ...calls import Deletion, Rerun, Update
-from ...states import STATUS, collect_effects
+from ...states import STATUS, collect_effects, rerun_states
 from .insert import check_payload
 from .rows import select_states, write_states
 from .transaction import PostgresTransaction
@@ -37,20 +37,8 @@ async def rerun_jobs(transaction: PostgresTransaction, calls: Sequence[Rerun]) -
     """Make jobs due now, each with an outcome of its own."""
     await transaction.begin()
     states = await select_states(transaction, {call.job_id for call in calls})
-    outcomes: list[Ack | BackendError] = []
-    for call in calls:
-        state = states.get(call.job_id)
-        if state is None:
-            outcomes.append(JobNotFound(call.job_id))
-            continue
-        before = state.status
-        try:
-            outcomes.append(rerun(state, transaction.now, force=call.force))
-        except BackendError as refusal:
-            outcomes.append(refusal)
-            continue
-        await write_states(transaction, [state])
-        collect_effects(transaction, state, before)
+    outcomes, changed = rerun_states(transaction, states, calls)
+    await write_states(transaction, changed)
     return outcomes
 
 

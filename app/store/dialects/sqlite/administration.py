@@ -7,9 +7,9 @@ import msgspec
 
 from ....domain.errors import BackendError, JobNotFound
 from ....domain.job import Ack, Job
-from ....domain.lifecycle import rerun, update
+from ....domain.lifecycle import update
 from ...calls import Deletion, Rerun, Update
-from ...states import collect_effects
+from ...states import collect_effects, rerun_states
 from .insert import check_payload
 from .rows import JOB_COLUMNS, job_of, select_errors, select_states, write_states
 from .transaction import SqliteTransaction
@@ -27,20 +27,9 @@ _DELETE_ERRORS = "DELETE FROM job_errors WHERE job_id IN (SELECT value FROM json
 
 def rerun_jobs(transaction: SqliteTransaction, calls: Sequence[Rerun]) -> list[Ack | BackendError]:
     """Make jobs due now, each with an outcome of its own."""
-    outcomes: list[Ack | BackendError] = []
-    for call in calls:
-        state = select_states(transaction, [call.job_id]).get(call.job_id)
-        if state is None:
-            outcomes.append(JobNotFound(call.job_id))
-            continue
-        before = state.status
-        try:
-            outcomes.append(rerun(state, transaction.now, force=call.force))
-        except BackendError as refusal:
-            outcomes.append(refusal)
-            continue
-        write_states(transaction, [state])
-        collect_effects(transaction, state, before)
+    states = select_states(transaction, {call.job_id for call in calls})
+    outcomes, changed = rerun_states(transaction, states, calls)
+    write_states(transaction, changed)
     return outcomes
 
 
