@@ -13,6 +13,7 @@ from .backend.extensions import Service
 from .backend.sql import SqlBackend
 from .delivery.registry import Registry
 from .domain.limits import Limits
+from .maintenance.leadership import Leadership
 from .maintenance.rescuer import Rescuer
 from .maintenance.sweeper import Sweeper
 from .observability.failpoints import FailingSends, Failpoints, parse_failpoints
@@ -82,9 +83,11 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
                 lease_seconds=settings.lease_seconds,
                 schema_head=migrations.head(),
             )
+            leadership = Leadership(service)
             loops = [
                 Rescuer(service, lease_seconds=settings.lease_seconds).loop,
-                Sweeper(service).loop,
+                leadership.loop,
+                Sweeper(service, leadership).loop,
                 *dialect.loops(),
             ]
             service.loops.append(lambda: [loop.name for loop in loops if loop.is_dead])

@@ -9,6 +9,7 @@ from msgspec import Struct
 from ..domain.errors import BackendError
 from ..domain.idempotency import Idempotency
 from ..domain.job import Ack, EnqueuableJob, Enqueued, ExecutorSummary, Job, LeaseRenewed
+from ..domain.leadership import Lead
 from ..domain.lifecycle import Acknowledgement
 from .contract import Backend
 
@@ -76,8 +77,14 @@ class Extensions(Protocol):
     async def rescue(self) -> int:
         """Take jobs back whose leases have run out; return how many."""
 
-    async def forget_answers(self) -> int:
-        """Forget answers to repeatable calls whose 24 hours are over, a bounded number; return how many."""
+    async def lead(self, seconds: float) -> Lead:
+        """Lead the servers over this database for ``seconds`` from now, unless another does."""
+
+    async def sweep(self, term: int) -> int | None:
+        """Forget answers to repeatable calls whose 24 hours are over, a bounded number; return how many rows went.
+
+        For the leader. None, and nothing is forgotten, where another has led since the term began.
+        """
 
     async def drain(self, seconds: float) -> None:
         """Hand out no more jobs, and wait until none is held here, at most for ``seconds``.

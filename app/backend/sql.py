@@ -20,6 +20,7 @@ from ..domain.job import (
     LeaseRenewed,
     Page,
 )
+from ..domain.leadership import Lead
 from ..domain.lifecycle import Acknowledgement, Operation
 from ..domain.pruning import PruneSpec
 from ..domain.query import Query
@@ -178,10 +179,15 @@ class SqlBackend:
         with self._operation():
             return await self._dialect.rescue()
 
-    async def forget_answers(self) -> int:
-        """Forget answers whose time is over."""
+    async def lead(self, seconds: float) -> Lead:
+        """Lead unless another does."""
         with self._operation():
-            return await self._dialect.forget_answers()
+            return await self._dialect.lead(seconds)
+
+    async def sweep(self, term: int) -> int | None:
+        """Forget what nobody may ask for any more."""
+        with self._operation():
+            return await self._dialect.sweep(term)
 
     async def drain(self, seconds: float) -> None:
         """Hand out no more jobs, and wait until none is held here."""

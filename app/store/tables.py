@@ -159,3 +159,14 @@ notices = Table(
     Index("notices_owner", "owner", "id"),
     info={"only": "postgresql"},
 )
+
+# On PostgreSQL one of many servers does what is to be done once; on SQLite there is only one.
+leaders = Table(
+    "leaders",
+    metadata,
+    Column("name", _Name, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    info={"only": "postgresql"},
+)

@@ -18,7 +18,7 @@ from app.store.database import migrate
 from app.store.tables import metadata
 
 TABLES = {"jobs", "job_errors", "leases", "executor_counts", "idempotency_keys"}
-ONLY_POSTGRES = {"executor_count_deltas", "notices"}
+ONLY_POSTGRES = {"executor_count_deltas", "notices", "leaders"}
 ROWS = {
     "jobs": {"executor": "mail", "status": "scheduled", "priority": 0, "scheduled_at": 1, "max_attempts": 5,
              "inserted_at": 1, "tags": "[]", "data": "null", "metadata": "null"},
@@ -28,6 +28,7 @@ ROWS = {
     "idempotency_keys": {"scope": "s", "key": "k", "body_hash": "h", "expires_at": 1, "answer": "[]"},
     "executor_count_deltas": {"executor": "mail", "status": "scheduled", "count": 2},
     "notices": {"owner": "o", "lease_id": 1, "inserted_at": 1},
+    "leaders": {"name": "maintenance", "holder": "o", "term": 1, "expires_at": 1},
 }  # fmt: skip
 PROCESSES = 4
 

@@ -24,6 +24,7 @@ from app.domain.job import Enqueued, EnqueueOutcome
 from app.domain.query import And
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField
+from app.maintenance.leadership import Leadership
 from app.maintenance.sweeper import Sweeper
 from app.store.idempotency import FORGET_BATCH
 from tests.builders import new_job, unique
@@ -245,12 +246,12 @@ async def test_expired_answers_are_forgotten_in_bounded_batches(service, tmp_pat
         return service.enqueue(new_job(), idempotency=repeatable(str(key)))
 
     await asyncio.gather(*map(enqueue, range(FORGET_BATCH + 10)))
-    assert await service.forget_answers() == 0
+    assert await service.sweep(1) == 0
     with later(DAY_SECONDS + 1):
         await enqueue("new")
-        assert await service.forget_answers() == FORGET_BATCH
-        assert await service.forget_answers() == 10
-        assert await service.forget_answers() == 0
+        assert await service.sweep(1) == FORGET_BATCH
+        assert await service.sweep(1) == 10
+        assert await service.sweep(1) == 0
         assert kept_keys(tmp_path) == {"new"}
 
 
@@ -258,8 +259,11 @@ async def test_sweeper_forgets_what_has_expired(service, tmp_path):
     await service.enqueue(new_job(), idempotency=repeatable("old"))
     with later(DAY_SECONDS + 1):
         await service.enqueue(new_job(), idempotency=repeatable("new"))
-        sweeping = asyncio.create_task(Sweeper(service, pause_seconds=0.01).loop.run())
+        leadership = Leadership(service)
+        leading = asyncio.create_task(leadership.loop.run())
+        sweeping = asyncio.create_task(Sweeper(service, leadership, pause_seconds=0.01).loop.run())
         async with asyncio.timeout(20):
             while kept_keys(tmp_path) != {"new"}:
                 await asyncio.sleep(0.01)  # until the sweeper's next round
+        leading.cancel()
         sweeping.cancel()

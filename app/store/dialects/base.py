@@ -12,6 +12,7 @@ from ...domain.errors import BackendError
 from ...domain.idempotency import Idempotency
 from ...domain.instant import Instant
 from ...domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
+from ...domain.leadership import Lead
 from ...domain.lifecycle import Acknowledgement
 from ...domain.status import JobStatus
 from ...observability.failpoints import Failpoints
@@ -96,8 +97,16 @@ class Dialect(Protocol):
     async def rerun_once(self, job_id: int, idempotency: Idempotency, *, force: bool) -> Answered[Ack] | BackendError:
         """Make a job due now, and keep the answer with the change."""
 
-    async def forget_answers(self) -> int:
-        """Delete kept answers that have expired, a bounded number; return how many."""
+    # Leadership: of the servers over one database one does what is to be done once.
+
+    async def lead(self, seconds: float) -> Lead:
+        """Lead for ``seconds`` from now by the database's clock, unless another server does."""
+
+    async def sweep(self, term: int) -> int | None:
+        """Delete what nobody may ask for any more, kept answers that have expired, a bounded number; return how many.
+
+        None, and nothing was deleted, where another server has led since the term began.
+        """
 
     # Leases.
 

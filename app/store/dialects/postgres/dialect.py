@@ -16,6 +16,7 @@ from ....domain.errors import BackendError, DatabaseUnavailable, InsufficientSto
 from ....domain.idempotency import Idempotency
 from ....domain.instant import Instant
 from ....domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
+from ....domain.leadership import Lead
 from ....domain.lifecycle import Acknowledgement
 from ....domain.status import JobStatus
 from ....observability.loops import GuardedLoop
@@ -32,13 +33,15 @@ from .connection import connect
 from .counts import current_counts, folding
 from .gauges import SELECT_OLDEST, SELECT_OLDEST_OF_EXECUTOR
 from .hints import HintListener, HintSender
-from .idempotency import forget_answers, insert_once, rerun_once
+from .idempotency import insert_once, rerun_once
 from .insert import insert_jobs
 from .lane import Lane, Write, is_unavailable
+from .leadership import lead
 from .leases import close_sessions, confirm_resumes, open_leases, renew_jobs, renew_sessions
 from .notices import NoticeReader
 from .readers import open_readers, reading
 from .sessions import rescue_jobs, resume_sessions
+from .sweep import sweep
 from .transaction import NOW, PostgresTransaction
 from .unique import insert_unique
 
@@ -102,7 +105,7 @@ class PostgresDialect:
             self._clock.setting(self._rest),
             self._sender.loop,
             self._listener.loop,
-            *self._notices.loops,
+            self._notices.loop,
         )
 
     def now(self) -> Instant:
@@ -158,9 +161,13 @@ class PostgresDialect:
         """Make a job due now, and keep the answer with the change."""
         return await _one(self._settlements, rerun_once, RerunOnce(idempotency, job_id, force))
 
-    async def forget_answers(self) -> int:
-        """Delete kept answers that have expired."""
-        return await _one(self._rest, forget_answers, None)
+    async def lead(self, seconds: float) -> Lead:
+        """Lead unless another server does."""
+        return await _one(self._rest, lead, seconds)
+
+    async def sweep(self, term: int) -> int | None:
+        """Delete kept answers that have expired, and notices for servers that are no more."""
+        return await _one(self._rest, sweep, term)
 
     async def open_lease(self, lease: NewLease) -> int:
         """Open a lease; return its id."""

@@ -90,9 +90,9 @@ async def rerun_once(
     return [await _rerun_once(transaction, call) for call in calls]
 
 
-async def forget_answers(transaction: PostgresTransaction, calls: Sequence[None]) -> list[int]:
+async def forget_answers(transaction: PostgresTransaction) -> int:
     """Delete answers that have expired, a bounded number; return how many."""
-    return [len(await transaction.connection.fetch(_FORGET)) for _ in calls]
+    return len(await transaction.connection.fetch(_FORGET))
 
 
 async def _rerun_once(transaction: PostgresTransaction, call: RerunOnce) -> Answered[Ack] | BackendError:

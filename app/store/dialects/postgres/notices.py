@@ -17,7 +17,6 @@ from .transaction import NOW, PostgresTransaction
 
 _BATCH = 1_000
 _POLL_SECONDS = 1.0
-_FORGET_PAUSE_SECONDS = 60.0
 _KEPT_MICROSECONDS = 10 * 60 * 1_000_000
 """Whoever has not read its notices by then has no living session any more."""
 
@@ -34,7 +33,7 @@ class NoticeReader:
 
     def __init__(self, settlements: Lane, rest: Lane) -> None:
         """Read in the lane of what takes jobs from leases, so that all of that is told of in its order."""
-        self.loops = GuardedLoop("notice_reading", self._read), GuardedLoop("notice_forgetting", self._forget)
+        self.loop = GuardedLoop("notice_reading", self._read)
         self._settlements = settlements
         self._rest = rest
         self._noticed = asyncio.Event()
@@ -53,10 +52,6 @@ class NoticeReader:
             await self._rest.submit(delete_notices, ids)
         if len(ids) == _BATCH:
             self._noticed.set()
-
-    async def _forget(self) -> None:
-        await asyncio.sleep(_FORGET_PAUSE_SECONDS)
-        await self._rest.submit(forget_notices, [None])
 
 
 async def read_notices(transaction: PostgresTransaction, calls: Sequence[None]) -> list[list[int]]:
@@ -82,6 +77,6 @@ async def delete_notices(transaction: PostgresTransaction, ids: Sequence[int]) -
     return [None for _ in ids]
 
 
-async def forget_notices(transaction: PostgresTransaction, calls: Sequence[None]) -> list[int]:
+async def forget_notices(transaction: PostgresTransaction) -> int:
     """Delete notices for servers that are no more; return how many."""
-    return [len(await transaction.connection.fetch(_FORGET)) for _ in calls]
+    return len(await transaction.connection.fetch(_FORGET))

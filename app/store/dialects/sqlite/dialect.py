@@ -18,6 +18,7 @@ from ....domain.errors import BackendError, DatabaseUnavailable, InsufficientSto
 from ....domain.idempotency import Idempotency
 from ....domain.instant import Instant
 from ....domain.job import Ack, EnqueuableJob, Enqueued, Job, JobChanges, LeaseRenewed
+from ....domain.leadership import Lead
 from ....domain.lifecycle import Acknowledgement
 from ....domain.status import JobStatus
 from ....observability.loops import GuardedLoop
@@ -149,7 +150,11 @@ class SqliteDialect:
         """Make a job due now, and keep the answer with the change."""
         return await self._one(rerun_once, RerunOnce(idempotency, job_id, force))
 
-    async def forget_answers(self) -> int:
+    async def lead(self, seconds: float) -> Lead:
+        """Lead: there is no other."""
+        return Lead(1, seconds)
+
+    async def sweep(self, term: int) -> int | None:  # noqa: ARG002 - nobody else ever leads
         """Delete kept answers that have expired."""
         return await self._one(forget_answers, None)
 
