@@ -11,9 +11,10 @@ import pytest
 
 from app.main import create_app
 from tests.api.wire import FAILURE, claim, enqueue, get, pointers, problem
-from tests.services import in_a_task_of_its_own, new_settings
+from tests.services import in_a_task_of_its_own, new_settings, on_both_databases
 
 
+@on_both_databases
 async def test_a_claim_gives_executing_jobs_best_first(api: httpx2.AsyncClient) -> None:
     for priority in (2, 1, 3):
         await enqueue(api, priority=priority)
@@ -24,10 +25,12 @@ async def test_a_claim_gives_executing_jobs_best_first(api: httpx2.AsyncClient) 
     assert job == await get(api, 2)
 
 
+@on_both_databases
 async def test_a_claim_of_nothing_is_empty(api: httpx2.AsyncClient) -> None:
     assert (await api.post("/v1/executors/mail/claim")).json() == {"jobs": []}
 
 
+@on_both_databases
 async def test_a_claim_that_waits_is_answered_as_soon_as_there_is_a_job(api: httpx2.AsyncClient) -> None:
     waiting = asyncio.create_task(api.post("/v1/executors/mail/claim", json={"wait": "PT30S"}))
     await asyncio.sleep(0.05)  # lets it begin to wait
@@ -36,6 +39,7 @@ async def test_a_claim_that_waits_is_answered_as_soon_as_there_is_a_job(api: htt
         assert [job["id"] for job in (await waiting).json()["jobs"]] == [1]
 
 
+@on_both_databases
 async def test_a_lease_is_as_long_as_it_was_asked_for(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     await enqueue(api)
@@ -59,12 +63,14 @@ async def test_a_lease_is_as_long_as_it_was_asked_for(api: httpx2.AsyncClient) -
         ({"unknown": 1}, ""),
     ],
 )
+@on_both_databases
 async def test_a_wrong_claim_is_422(api: httpx2.AsyncClient, body: dict[str, Any], pointer: str) -> None:
     answer = await api.post("/v1/executors/mail/claim", json=body)
     assert problem(answer) == (422, "validation-error")
     assert pointers(answer) == [pointer]
 
 
+@on_both_databases
 async def test_workers_get_the_last_three_errors_cut_at_4_kib(api: httpx2.AsyncClient) -> None:
     await enqueue(api, max_attempts=9)
     for number in range(5):
@@ -76,6 +82,7 @@ async def test_workers_get_the_last_three_errors_cut_at_4_kib(api: httpx2.AsyncC
     assert len((await get(api, 1))["errors"]) == 5
 
 
+@on_both_databases
 async def test_executors_are_listed_with_their_counts(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     await enqueue(api, delay=60)

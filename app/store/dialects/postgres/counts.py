@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from sqlalchemy import FromClause, func, select, union_all
+from sqlalchemy import BigInteger, FromClause, cast, func, select, union_all
 
 from ....observability.loops import GuardedLoop
 from ...tables import executor_count_deltas, metadata
@@ -39,7 +39,8 @@ def current_counts() -> FromClause:
         select(_counts.executor, _counts.status, _counts.count), select(_deltas.executor, _deltas.status, _deltas.count)
     ).subquery("parts")
     return (
-        select(parts.c.executor, parts.c.status, func.sum(parts.c.count).label("count"))
+        # A sum is a numeric there, and would go over the wire as text.
+        select(parts.c.executor, parts.c.status, cast(func.sum(parts.c.count), BigInteger).label("count"))
         .group_by(parts.c.executor, parts.c.status)
         .subquery("counts")
     )
