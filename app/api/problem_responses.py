@@ -2,20 +2,18 @@
 # ruff: noqa: FAST003  A DirectRoute reads its path itself.
 
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
-from ..domain.errors import BackendError
-from .dependencies import request_id_of
 from .direct_route import DirectRoute
 from .pages import ENVIRONMENT, page
 from .problems import MEDIA_TYPE, PROBLEMS, problem_document, problem_headers
-from .request_errors import MethodNotAllowed, PathNotFound, RequestError, invalid
+from .request_errors import MethodNotAllowed, PathNotFound
 
 router = APIRouter(route_class=DirectRoute)
 
@@ -42,16 +40,8 @@ _PAGE = ENVIRONMENT.from_string(
 )
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Let every error that a route raises be answered as a problem."""
-    app.add_exception_handler(BackendError, _answer)
-    app.add_exception_handler(RequestError, _answer)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
-
-
 def problem_response(error: Exception, request_id: str) -> Response:
-    """Return the answer that tells a client of an error."""
+    """Return the answer that tells a client of an error of the contract's, or of one that nobody foresaw."""
     status, document = problem_document(error, request_id)
     return _response(status, document, problem_headers(error, status))
 
@@ -69,19 +59,14 @@ async def get_problem(request: Request) -> Response:
     return page(_PAGE.render(slug=slug, problem=problem, phrase=HTTPStatus(problem.status).phrase))
 
 
-async def _answer(request: Request, error: Exception) -> Response:
-    return problem_response(error, request_id_of(request))
-
-
-async def _answer_http_exception(request: Request, exception: Exception) -> Response:
-    """Answer what the router and the server of static files refuse."""
-    error = cast(HTTPException, exception)
-    request_id = request_id_of(request)
+def refusal_response(error: HTTPException, scope: Scope) -> Response:
+    """Return the answer for what the router and the server of static files refuse."""
+    request_id: str = scope["request_id"]
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             return problem_response(PathNotFound(), request_id)
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return problem_response(MethodNotAllowed(_allowed_methods(request)), request_id)
+            return problem_response(MethodNotAllowed(_allowed_methods(scope)), request_id)
     phrase = HTTPStatus(error.status_code).phrase
     document = {
         "type": "about:blank",
@@ -92,17 +77,11 @@ async def _answer_http_exception(request: Request, exception: Exception) -> Resp
     return _response(error.status_code, document, dict(error.headers or {}))
 
 
-async def _answer_validation_error(request: Request, _error: Exception) -> Response:
-    return problem_response(
-        invalid("", "a parameter in the path, query or headers has a wrong value"), request_id_of(request)
-    )
-
-
-def _allowed_methods(request: Request) -> list[str]:
+def _allowed_methods(scope: Scope) -> list[str]:
     """Return the methods that are served at the path, over all routes that match it."""
     methods: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
+    for route in scope["app"].routes:
+        if route.matches(scope)[0] is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()
     # Within /static the path is relative to the mount, and no route of the application matches it.
     return sorted(methods | {"HEAD"} if "GET" in methods else methods or {"GET", "HEAD"})

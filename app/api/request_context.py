@@ -1,17 +1,20 @@
-"""What surrounds every request: its id, metrics, security headers, HEAD, the last resort for what nobody foresaw."""
+"""What surrounds every request: its id, metrics, security headers, HEAD, and the answers that errors become."""
 
 import time
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import uuid_utils
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..domain.errors import BackendError
 from ..observability.logging import get_logger
 from ..observability.meter import OTHER, Meter
-from .problem_responses import problem_response
-from .request_errors import PathNotFound
+from .problem_responses import problem_response, refusal_response
+from .request_errors import PathNotFound, RequestError
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
@@ -29,6 +32,7 @@ SECURITY_OF_DATA: Headers = (
 )
 """Of every answer that brings no policy of its own, which only pages and their files do."""
 _SWITCHING_PROTOCOLS = 101
+_FORESEEN = BackendError, RequestError, HTTPException
 
 log = get_logger()
 
@@ -70,23 +74,30 @@ class RequestContext:
                 return
             await send(message)
 
+        answer: Send = send_with_id
         scope["request_id"] = request_id
+        if scope.get("method") == "HEAD":
+            routed = {**scope, "method": "GET"}
+            answer = _without_body(send_with_id)
         try:
-            if scope.get("method") == "HEAD":
-                routed = {**scope, "method": "GET"}
-                await self._app(routed, receive, _without_body(send_with_id))
-            else:
-                await self._app(scope, receive, send_with_id)
+            await self._app(routed, receive, answer)
         except ClientDisconnect:
             return
         except Exception as error:
-            log.exception("request.failed", request_id=request_id, method=scope.get("method"), path=scope["path"])
+            if status is not None or not isinstance(error, _FORESEEN):
+                log.exception("request.failed", request_id=request_id, method=scope.get("method"), path=scope["path"])
             if status is not None:
                 raise
-            await problem_response(error, request_id)(scope, receive, send_with_id)
+            await _response_to(error, routed)(routed, receive, answer)
         finally:
             if status is not None and status != _SWITCHING_PROTOCOLS:
                 self._meter.answered(_operation(routed), status, (time.perf_counter_ns() - began) // 1_000)
+
+
+def _response_to(error: Exception, scope: Scope) -> Response:
+    if isinstance(error, HTTPException):
+        return refusal_response(error, scope)
+    return problem_response(error, scope["request_id"])
 
 
 def _operation(scope: Scope) -> str:

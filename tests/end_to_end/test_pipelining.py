@@ -84,7 +84,9 @@ def statuses(said: bytes) -> list[int]:
 def test_request_that_came_whole_gets_its_own_answer_whatever_follows_it(server, executor, fault):
     first, *others = answers(server, enqueue(executor) + fault)
     assert first == 201
-    assert others in ([], [431])  # a long head comes in parts: meanwhile the first may have its answer
+    # A long head comes in parts: meanwhile the first may have its answer. How much of the first part is the head's is
+    # not counted, so what comes in one read and never ends may as well be too slow.
+    assert others in ([], [431], [408])
     assert stored(server, executor) == 1
 
 
