@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -20,7 +20,9 @@ MAX_JOBS_A_CLAIM = 1_000
 """Bounds a claim's transaction, in which others wait."""
 
 _MAX_AHEAD = 2
-"""Claims on their way where there are more jobs than credits: while one is written, the next waits for the writer."""
+"""Claims on their way: one is written, and one waits for the writer."""
+_SPARED = 1 / 3
+"""Of the credits, where one job is expected: for the next, which may come before this one is handed out."""
 
 _log = get_logger()
 
@@ -28,7 +30,7 @@ _log = get_logger()
 class _Claim(Struct):
     """A claim on its way."""
 
-    claimed: Awaitable[Claimed]
+    claimed: asyncio.Task[Claimed]
     reserved: list[tuple[Place, int, int]]
     """Each place in line with the credits that it set aside, and its token."""
     impatient: tuple[Place, ...]
@@ -65,13 +67,17 @@ class Dispatcher:
         self._ahead: deque[_Claim] = deque()
         self._flows = False
         """Whether the last claim brought a job for each credit."""
+        self._waits_for_jobs = False
+        """Whether it sleeps because no job is due."""
+        self._has_new_demand = False
+        """Whether demand has changed since it was last added up."""
 
     def join(self, place: Place) -> None:
         """Let a place stand at the end of the line."""
         self._line.append(place)
         if place.is_impatient:
             self._impatient.add(place)
-        self.demand_changed()
+        self._wakeup.wake()
 
     def leave(self, place: Place) -> None:
         """Take a place out of the line."""
@@ -90,15 +96,24 @@ class Dispatcher:
         self._wakeup.wake_at(instant)
 
     def expect(self) -> bool:
-        """Hear that a due job is about to be submitted; return whether it will be claimed in its own transaction."""
-        if not self._wakeup.sleeps or not any(place.wanted for place in self._line):
+        """Hear that a due job is about to be submitted; return whether it will be claimed in its own transaction.
+
+        Also while another claim is being written, which does not see that job; but where several stand in line, only
+        the outcome of that claim tells whose turn it is.
+        """
+        if self._ahead and (self._flows or len(self._line) > 1):
             return False
-        self._wakeup.wake()
+        if not self._claim_ahead(spare=_SPARED):
+            return False
+        if self._wakeup.sleeps:
+            self._wakeup.wake()
         return True
 
     def demand_changed(self) -> None:
-        """Hear that somebody may want jobs."""
-        self._wakeup.wake()
+        """Hear that somebody in line may want more jobs; while none is due it makes no difference."""
+        self._has_new_demand = True
+        if self._wakeup.sleeps and not self._waits_for_jobs:
+            self._wakeup.wake()
 
     async def _round(self) -> None:
         if not self._line and not self._ahead:
@@ -107,24 +122,30 @@ class Dispatcher:
         if self._ahead and not self._flows:
             await self._hand_out_next()
             return
-        demands, reserved = self._reserve()
-        if demands:
-            claim = self._dialect.claim(ClaimCall(self.executor, demands))
-            # Where jobs flow a task each, since two are on their way. Else none: it would come a turn too late for the
-            # transaction of an insert that is expected.
-            self._ahead.append(
-                _Claim(asyncio.create_task(claim) if self._flows else claim, reserved, tuple(self._impatient))
-            )
-            if self._flows and len(self._ahead) < _MAX_AHEAD:
-                return
+        if self._claim_ahead() and self._flows and len(self._ahead) < _MAX_AHEAD:
+            # Where jobs flow, the next claim waits for the writer while this one is written.
+            return
         if self._ahead:
             await self._hand_out_next()
         else:
             await self._wakeup.sleep(None)
 
+    def _claim_ahead(self, *, spare: float = 0) -> bool:
+        """Submit a claim for the credits in line but a part to spare, in the next turn.
+
+        Return whether there are any, and not too many claims ahead.
+        """
+        if len(self._ahead) == _MAX_AHEAD:
+            return False
+        demands, reserved = self._reserve(spare)
+        if demands:
+            claimed = asyncio.create_task(self._dialect.claim(ClaimCall(self.executor, demands)))
+            self._ahead.append(_Claim(claimed, reserved, tuple(self._impatient)))
+        return bool(demands)
+
     async def _hand_out_next(self) -> None:
         """Wait for the claim that was made first, hand out what it brings, and sleep if no more is to be had."""
-        claim = self._ahead.popleft()
+        claim = self._ahead[0]
         try:
             claimed = await claim.claimed
         except Exception as error:
@@ -132,21 +153,31 @@ class Dispatcher:
             for place, credits, token in claim.reserved:
                 place.refuse(error, reserved=credits, token=token)
             raise
+        finally:
+            self._ahead.popleft()
         self._flows = claimed.was_enough
         self._hand_out(claimed.jobs, claim.reserved)
         if claimed.was_all:
             for place in claim.impatient:
                 place.hear_no_more_is_due()
-        if not claimed.was_enough and not self._ahead:
-            await self._wakeup.sleep(claimed.next_due_at)
+        if claimed.was_enough or self._ahead:
+            return
+        if claimed.was_all or not self._has_new_demand:
+            self._waits_for_jobs = claimed.was_all
+            try:
+                await self._wakeup.sleep(claimed.next_due_at)
+            finally:
+                self._waits_for_jobs = False
 
-    def _reserve(self) -> tuple[list[Demand], list[tuple[Place, int, int]]]:
+    def _reserve(self, spare: float) -> tuple[list[Demand], list[tuple[Place, int, int]]]:
         """Set aside the credits of the line for one claim."""
+        self._has_new_demand = False
         room = MAX_JOBS_A_CLAIM
         demands: list[Demand] = []
         reserved: list[tuple[Place, int, int]] = []
         for place in self._line:
-            credits, returns = min(place.wanted, room), place.returns
+            wanted = place.wanted
+            credits, returns = min(wanted - int(wanted * spare), room), place.returns
             if credits > 0 or returns:
                 room -= credits
                 demands.append(Demand(place.lease, place.worker, credits, returns))
