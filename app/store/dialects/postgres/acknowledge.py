@@ -14,11 +14,14 @@ from .transaction import NOW, PostgresTransaction
 
 # Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
 # known in advance. Rows are locked in the order of ids; a lease without a token is of no use without a job.
-_COMPLETE_HELD = f"""
+#
+# By primary keys and, from a lease to its jobs, by the index jobs_lease. COALESCE keeps the planner from reading all of
+# that instead: plans are made when hardly a job executes. A LIMIT keeps it from joining all jobs of all leases.
+COMPLETE_HELD = f"""
 WITH held AS MATERIALIZED (
   SELECT jobs.id, jobs.executor, jobs.lease_id, jobs.fence
   FROM unnest($1::bigint[], $2::bigint[]) AS given (id, fence) JOIN jobs ON jobs.id = given.id
-  WHERE jobs.status = 'executing' AND jobs.fence = given.fence AND jobs.lease_id IS NOT NULL
+  WHERE jobs.status = 'executing' AND jobs.fence = given.fence AND coalesce(jobs.lease_id, 0) <> 0
   ORDER BY jobs.id FOR UPDATE OF jobs
 ), completed AS (
   UPDATE jobs SET status = 'complete', finished_at = {NOW}, lease_id = NULL, version = version + 1,
@@ -37,7 +40,8 @@ WITH held AS MATERIALIZED (
   DELETE FROM leases WHERE id IN (
     SELECT id FROM leases
     WHERE id IN (SELECT lease_id FROM held) AND resume_hash IS NULL
-      AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id AND jobs.id NOT IN (SELECT id FROM held))
+      AND (SELECT 1 FROM jobs
+           WHERE jobs.lease_id = leases.id AND jobs.id NOT IN (SELECT id FROM held) LIMIT 1) IS NULL
     FOR UPDATE SKIP LOCKED)
 )
 SELECT array_agg(id), array_agg(lease_id), array_agg(fence), (SELECT array_agg(DISTINCT owner) FROM told) FROM held
@@ -60,7 +64,7 @@ async def complete_held(transaction: PostgresTransaction, calls: Sequence[Acknow
     for call in calls:
         fences.setdefault(call.job_id, call.fence)
     ids, leases, held_fences, others = await transaction.row(
-        _COMPLETE_HELD, list(fences), list(fences.values()), transaction.rules.owner
+        COMPLETE_HELD, list(fences), list(fences.values()), transaction.rules.owner
     )
     if ids is None:
         return [None] * len(calls)

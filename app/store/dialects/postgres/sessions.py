@@ -10,7 +10,7 @@ from ...states import collect_effects, state_of
 from .leases import open_leases
 from .locks import LOCK, SESSION, keys_of
 from .rows import SELECT_STATES_BY_LEASES, write_states
-from .transaction import PostgresTransaction
+from .transaction import HAS_JOBS, PostgresTransaction
 
 RESCUE_BATCH = 500
 
@@ -30,12 +30,11 @@ SELECT jobs.id, jobs.fence FROM leases JOIN jobs ON jobs.lease_id = leases.id WH
 _LOCK_EXPIRED = """
 SELECT id FROM leases WHERE expires_at <= $1 AND {condition} ORDER BY expires_at LIMIT {limit} FOR UPDATE SKIP LOCKED
 """
-_JOBS = "EXISTS (SELECT 1 FROM jobs WHERE jobs.lease_id = leases.id)"
 # Sessions that come and go without a job leave many.
-LOCK_EMPTY = _LOCK_EXPIRED.format(condition=f"NOT {_JOBS}", limit=1000)
-LOCK_EXPIRED = _LOCK_EXPIRED.format(condition=_JOBS, limit=100)
+LOCK_EMPTY = _LOCK_EXPIRED.format(condition=f"NOT {HAS_JOBS}", limit=1000)
+LOCK_EXPIRED = _LOCK_EXPIRED.format(condition=HAS_JOBS, limit=100)
 # A statement of its own, after the lock: a claim may just have ended.
-_FORGET_EMPTY = f"DELETE FROM leases WHERE id = ANY($1::bigint[]) AND NOT {_JOBS}"
+_FORGET_EMPTY = f"DELETE FROM leases WHERE id = ANY($1::bigint[]) AND NOT {HAS_JOBS}"
 
 
 async def resume_sessions(transaction: PostgresTransaction, resumes: Sequence[Resume]) -> list[Resumed | None]:
