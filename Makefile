@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test mutants check fuzz format stalls bench chaos openapi lock clean
+.PHONY: help install run demo test mutants check fuzz format stalls bench bench-postgres chaos openapi lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -53,6 +53,9 @@ stalls: install ## Prove that workers that never read harm nobody: 50 of 100
 
 bench: install ## Measure the speed
 	$(BIN)/python -m benchmarks
+
+bench-postgres: install ## Measure the speed on PostgreSQL, which is started for it
+	$(BIN)/python -m benchmarks --postgres
 
 chaos: install ## Make faults for half an hour, and judge what came of them
 	$(BIN)/pytest -m chaos

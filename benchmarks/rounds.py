@@ -4,20 +4,23 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
-from .figures import drain, enqueue, latency, memory
+from .figures import drain, enqueue, latency, memory, postgres
 from .figures.figure import LOAD, YARDSTICK, Figure, Numbers
 from .rig.bench import Bench
 from .rig.stores import Store
 
-FIGURES: tuple[Figure, ...] = (*enqueue.FIGURES, *drain.FIGURES, *latency.FIGURES, *memory.FIGURES)
+SQLITE: tuple[Figure, ...] = (*enqueue.FIGURES, *drain.FIGURES, *latency.FIGURES, *memory.FIGURES)
+POSTGRES: tuple[Figure, ...] = postgres.FIGURES
 
 Series = dict[str, list[float]]
 """By figure, subject and quantity, the number of each round."""
 
 
-def chosen(names: Sequence[str]) -> list[Figure]:
-    """Return the figures whose keys begin with one of the names; all when there are none."""
-    return [figure for figure in FIGURES if not names or any(figure.key.startswith(name) for name in names)]
+def chosen(figures: Sequence[Figure], names: Sequence[str]) -> list[Figure]:
+    """Return the figures whose keys begin with one of the names; all that take no name when there are none."""
+    if not names:
+        return [figure for figure in figures if not figure.only_named]
+    return [figure for figure in figures if any(figure.key.startswith(name) for name in names)]
 
 
 async def measure(bench: Bench, figures: Sequence[Figure], *, rounds: int) -> Series:

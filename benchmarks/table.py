@@ -97,7 +97,7 @@ def _number(number: float, unit: Unit) -> str:
     if math.isnan(number):
         return "unknown"
     match unit:
-        case Unit.MILLISECONDS:
+        case Unit.MILLISECONDS | Unit.EACH:
             return f"{number:.2f}"
         case Unit.MEGABYTES | Unit.KIBIBYTES:
             return f"{number:.1f}"

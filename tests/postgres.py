@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -31,8 +31,6 @@ Result = TypeVar("Result")
 PATIENCE_SECONDS = 60
 _TEMPLATE = "rexecutor_template"
 _OPTIONS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
     "max_connections": "200",
     # What a crash of the machine would lose is lost with the test.
     "fsync": "off",
@@ -86,7 +84,7 @@ def running_server() -> Iterator[Server]:
         yield server
         server.close()
         return
-    with _cluster() as url:
+    with running_cluster(_OPTIONS) as (url, _):
         yield Server(url)
 
 
@@ -115,9 +113,10 @@ def empty(url: str) -> None:
 
 
 @contextmanager
-def _cluster() -> Iterator[str]:
+def running_cluster(options: Mapping[str, str], directory: Path | None = None) -> Iterator[tuple[str, int]]:
+    """A cluster of its own, from a wheel, that is gone at the end: its URL, and the id of its first process."""
     # Not below pytest's own folder: only the user who runs the tests may enter that.
-    folder = Path(tempfile.mkdtemp(prefix="rexecutor-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="rexecutor-postgres-", dir=directory))
     try:
         # PostgreSQL refuses to run as root.
         user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
@@ -127,24 +126,26 @@ def _cluster() -> Iterator[str]:
         data = folder / "data"
         command = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
         subprocess.run([*command, "--no-sync"], check=True, capture_output=True, user=user, cwd=folder)
-        with _postgres(programs, data, folder / "log", user) as url:
-            yield url
+        with _postgres(programs, data, folder / "log", user, options) as running:
+            yield running
     finally:
         shutil.rmtree(folder)
 
 
 @contextmanager
-def _postgres(programs: Path, data: Path, log: Path, user: int | None) -> Iterator[str]:
+def _postgres(
+    programs: Path, data: Path, log: Path, user: int | None, options: Mapping[str, str]
+) -> Iterator[tuple[str, int]]:
     port = _free_port()
-    options = [part for name, value in _OPTIONS.items() for part in ("-c", f"{name}={value}")]
+    given = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **options}
+    arguments = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+    command: list[str | Path] = [programs / "postgres", "-D", data, "-p", str(port), *arguments]
     with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-p", str(port), *options], stderr=stderr, user=user, cwd=data.parent
-        )
+        process = subprocess.Popen(command, stderr=stderr, user=user, cwd=data.parent)
     try:
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         _wait_until_it_answers(url, process, log)
-        yield url
+        yield url, process.pid
     finally:
         # The immediate shutdown: nothing is to be kept.
         process.send_signal(signal.SIGQUIT)

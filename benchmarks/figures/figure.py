@@ -25,6 +25,8 @@ class Unit(StrEnum):
     MEGABYTES = "MB"
     KIBIBYTES = "KiB"
     JOBS = "jobs"
+    EACH = "each"
+    BYTES = "bytes"
 
 
 class Mark(Struct, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class Figure(Struct, frozen=True, kw_only=True):
     load: Callable[[Bench], Awaitable[Numbers]] | None = None
     only_empty: bool = False
     """Whether it is not measured with jobs stored."""
+    only_named: bool = False
+    """Whether it takes so long that it is measured only when it is asked for by name."""
 
 
 def rate_marks(key: str, title: str, *, quantity: str = "rate", least: float | None, compared: str) -> tuple[Mark, ...]:

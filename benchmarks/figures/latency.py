@@ -25,12 +25,8 @@ async def _pickup(bench: Bench, store: Store) -> Numbers:
         per_second=scale.pickups_per_second,
     )
     async with bench.service(store) as server:
-        sent, arrived = await _produce_and_work(server, order)
-    waits = [
-        (at - sent.sent_at[n]) / 1e6
-        for n, at in zip(arrived.numbers, arrived.arrived_at, strict=True)
-        if n >= scale.pickup_warm_jobs
-    ]
+        sent, arrived = await produce_and_work(server, order)
+    waits = waits_of(sent, arrived, after=scale.pickup_warm_jobs)
     return {
         "p50": percentile(waits, 50),
         "p99": percentile(waits, 99),
@@ -48,7 +44,7 @@ async def _lateness(bench: Bench, store: Store) -> Numbers:
         lead_seconds=_LEAD_SECONDS,
     )
     async with bench.service(store) as server:
-        _, arrived = await _produce_and_work(server, order)
+        _, arrived = await produce_and_work(server, order)
     late = [microseconds / 1_000 for microseconds in arrived.late_microseconds]
     return {
         "p50": percentile(late, 50),
@@ -57,15 +53,24 @@ async def _lateness(bench: Bench, store: Store) -> Numbers:
     }
 
 
-async def _produce_and_work(server: Server, order: producer.Order) -> tuple[producer.Outcome, worker.Outcome]:
-    """Let a worker wait, then produce; return what both of them noted."""
+async def produce_and_work(
+    server: Server, order: producer.Order, *, at: Server | None = None
+) -> tuple[producer.Outcome, worker.Outcome]:
+    """Let a worker wait, at another server if one is given, then produce; return what both of them noted."""
     seconds = order.lead_seconds + order.seconds + (order.jobs / order.per_second if order.per_second else 0)
-    waiting = worker.Order(port=server.port, jobs=order.jobs, record=True)
+    waiting = worker.Order(port=(at or server).port, jobs=order.jobs, record=True)
     async with running_load("benchmarks.load.worker", waiting) as working:
         produced = await run_load(
             "benchmarks.load.producer", replace(order, port=server.port), producer.Outcome, seconds=seconds
         )
         return produced, await outcome_of(working, worker.Outcome, seconds=seconds)
+
+
+def waits_of(sent: producer.Outcome, arrived: worker.Outcome, *, after: int = 0) -> list[float]:
+    """Return how many milliseconds each job was under way, in the order of arrival, without the first."""
+    return [
+        (at - sent.sent_at[n]) / 1e6 for n, at in zip(arrived.numbers, arrived.arrived_at, strict=True) if n >= after
+    ]
 
 
 FIGURES = (

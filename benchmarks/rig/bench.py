@@ -1,7 +1,7 @@
 """The bench: how much is done in a round, and the service started on a fresh copy of a store."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -26,6 +26,8 @@ class Scale(Struct, frozen=True, kw_only=True):
     lateness_seconds: float = 10.0
     memory_jobs: int = 200_000
     idle_sockets: int = 1_000
+    sustained_seconds: float = 600.0
+    sustained_per_second: float = 1_000.0
 
 
 FULL = Scale()
@@ -39,6 +41,7 @@ QUICK = Scale(
     lateness_seconds=2.0,
     memory_jobs=20_000,
     idle_sockets=200,
+    sustained_seconds=20.0,
 )
 
 
@@ -54,10 +57,22 @@ class Bench:
     @asynccontextmanager
     async def service(self, store: Store) -> AsyncIterator[Server]:
         """Run the service on a copy of the store, with the settings that it has by itself."""
+        async with self.services(store, 1) as (server,):
+            yield server
+
+    @asynccontextmanager
+    async def services(self, store: Store, count: int) -> AsyncIterator[Sequence[Server]]:
+        """Run so many servers on one copy of the store."""
         with self.stores.copy(store) as database:
-            settings = {"REXECUTOR_PORT": "0", "REXECUTOR_DATABASE_URL": f"sqlite:///{database}"}
-            async with running_server("app", "serve", settings=settings, log=self._log) as server:
-                yield server
+            async with AsyncExitStack() as stack:
+                yield [await stack.enter_async_context(self.service_on(database)) for _ in range(count)]
+
+    @asynccontextmanager
+    async def service_on(self, database: str) -> AsyncIterator[Server]:
+        """Run the service on the database at this URL."""
+        settings = {"REXECUTOR_PORT": "0", "REXECUTOR_DATABASE_URL": database}
+        async with running_server("app", "serve", settings=settings, log=self._log) as server:
+            yield server
 
     @asynccontextmanager
     async def stand_in(self, module: str, *arguments: str) -> AsyncIterator[Server]:

@@ -1,9 +1,9 @@
 """What the figures were measured on: processor, memory, system, versions; no paths and no names of hosts."""
 
+import math
 import os
 import platform
 import resource
-import sqlite3
 import subprocess
 import sys
 import time
@@ -19,8 +19,8 @@ _OPEN_FILES = 8_192
 _MEBIBYTE = 1024 * 1024
 
 
-def describe_run(folder: Path) -> dict[str, Any]:
-    """Return the facts of a run whose files lie in the folder."""
+def describe_run(folder: Path, database: dict[str, str]) -> dict[str, Any]:
+    """Return the facts of a run whose files lie in the folder; the database's name with its version are given."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": _commit(),
@@ -33,7 +33,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         },
         "versions": {
             "python": platform.python_version(),
-            "sqlite": sqlite3.sqlite_version,
+            **database,
             **{name: version(name) for name in _LIBRARIES},
         },
     }
@@ -63,6 +63,28 @@ def resident_bytes(process_id: int) -> int | None:
         return None
     (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024
+
+
+def cpu_seconds(process_id: int, *, with_children: bool = False) -> float:
+    """Return the processor time of a process, and of its children, those that have ended too; NaN if unknown."""
+    try:
+        own = _ticks(process_id)
+        ticks = own[0]
+        if with_children:
+            ticks += own[1] + sum(_ticks(int(each))[0] for each in _children(process_id))
+    except OSError:
+        return math.nan
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(process_id: int) -> tuple[int, int]:
+    """Return the time of a process and that of its children that have ended."""
+    fields = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+
+
+def _children(process_id: int) -> list[str]:
+    return Path(f"/proc/{process_id}/task/{process_id}/children").read_text(encoding="ascii").split()
 
 
 def allow_open_files() -> None:

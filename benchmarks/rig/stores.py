@@ -1,4 +1,4 @@
-"""Database files to start servers on: made once by the project's own migration, and copied for each measurement.
+"""Databases to start servers on: made once by the project's own migration, and copied for each measurement.
 
 One is empty. Two hold as many finished jobs as jobs of the far future, all of the executor that is measured: in one
 they have five priorities, in the other a thousand.
@@ -11,15 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from ..load.payload import EXECUTOR, PRIORITIES, data_of
 from .children import PROJECT
 
-_MANY_PRIORITIES = 1_000
-_DAY = 86_400_000_000
+MANY_PRIORITIES = 1_000
+DAY = 86_400_000_000
 _MIGRATE_SECONDS = 60
 
 _NUMBERS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)"
@@ -51,22 +52,45 @@ class Store(StrEnum):
     PRIORITIES = "priorities"
 
 
-class Stores:
-    """The files; those with jobs are made when ``backlog``, the number of each kind of job, is not 0."""
+class Stores(Protocol):
+    """What databases are copied from."""
+
+    kinds: list[Store]
+    raw_yardstick: str
+    """The module that does the same without the service."""
+    process_id: int | None
+    """The database's, if it has one of its own here."""
+
+    def version(self) -> dict[str, str]:
+        """Return the database's name with its version."""
+
+    def copy(self, store: Store) -> AbstractContextManager[str]:
+        """Lend the URL of a copy."""
+
+
+class SqliteStores:
+    """Files; those with jobs are made when ``backlog``, the number of each kind of job, is not 0."""
+
+    raw_yardstick = "benchmarks.yardsticks.raw_sqlite"
+    process_id: int | None = None
 
     def __init__(self, folder: Path, *, backlog: int) -> None:
         """Make the files in a folder of their own."""
         self._folder = folder
         self.kinds = [Store.EMPTY]
-        _migrate(self._template(Store.EMPTY))
+        migrate(f"sqlite:///{self._template(Store.EMPTY)}")
         if backlog:
             self.kinds = list(Store)
             self._fill(Store.STORED, backlog, PRIORITIES)
-            self._fill(Store.PRIORITIES, backlog, _MANY_PRIORITIES)
+            self._fill(Store.PRIORITIES, backlog, MANY_PRIORITIES)
+
+    def version(self) -> dict[str, str]:
+        """Return the library's version."""
+        return {"sqlite": sqlite3.sqlite_version}
 
     @contextmanager
-    def copy(self, store: Store) -> Iterator[Path]:
-        """Lend a copy, already on the disk, so that writing it does not go on during the measurement."""
+    def copy(self, store: Store) -> Iterator[str]:
+        """Lend the URL of a copy, already on the disk, so that writing it does not go on during the measurement."""
         folder = self._folder / "copy"
         folder.mkdir()
         try:
@@ -74,7 +98,7 @@ class Stores:
             shutil.copyfile(self._template(store), path)
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-            yield path
+            yield f"sqlite:///{path}"
         finally:
             shutil.rmtree(folder)
 
@@ -92,7 +116,7 @@ class Stores:
             "executor": EXECUTOR,
             "priorities": priorities,
             "now": time.time_ns() // 1_000,
-            "day": _DAY,
+            "day": DAY,
             "data": data_of(0),
         }
         connection.execute("BEGIN")
@@ -106,8 +130,9 @@ class Stores:
         connection.close()
 
 
-def _migrate(path: Path) -> None:
-    environment = {**os.environ, "REXECUTOR_DATABASE_URL": f"sqlite:///{path}"}
+def migrate(url: str) -> None:
+    """Bring a database's schema to head."""
+    environment = {**os.environ, "REXECUTOR_DATABASE_URL": url}
     subprocess.run(
         [sys.executable, "-m", "app", "migrate"],
         cwd=PROJECT,

@@ -7,13 +7,11 @@ Durable one-row commits, inserts by ``executemany``, and claim with acknowledgem
 import json
 import sqlite3
 import time
-from enum import StrEnum
 from typing import Any
-
-from msgspec import Struct
 
 from ..load.child import order_of, tell
 from ..load.payload import BULK_JOBS, EXECUTOR, data_of, priority_of
+from .raw_order import Kind, Order, Outcome
 
 Row = tuple[Any, ...]
 
@@ -38,31 +36,6 @@ UPDATE jobs SET status = 'complete', finished_at = ?, lease_id = NULL, version =
                 acknowledged_fence = fence, acknowledged_operation = 'complete'
 WHERE id IN (SELECT value FROM json_each(?)) AND status = 'executing'
 """
-
-
-class Kind(StrEnum):
-    """What is measured."""
-
-    COMMITS = "commits"
-    BULKS = "bulks"
-    DRAIN = "drain"
-
-
-class Order(Struct, frozen=True, kw_only=True):
-    """What to do on a migrated file without jobs."""
-
-    kind: Kind
-    database: str
-    jobs: int
-
-
-class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of it."""
-
-    jobs: int
-    seconds: float
-    commit_seconds: list[float] = []
-    """How long each durable commit took."""
 
 
 def measure(order: Order) -> Outcome:
@@ -123,7 +96,7 @@ def _claim(connection: sqlite3.Connection) -> str:
 
 
 def _open(database: str, *, synchronous: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(database, isolation_level=None)
+    connection = sqlite3.connect(database.removeprefix("sqlite:///"), isolation_level=None)
     for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "temp_store = MEMORY", "cache_size = -16384"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
