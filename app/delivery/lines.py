@@ -1,7 +1,7 @@
 """The executors' lines: a dispatcher for each, started with the first place in line, ended after the last."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from ..domain.instant import Instant
@@ -22,11 +22,14 @@ _log = get_logger()
 class Lines:
     """Leads each executor's places and hints to its dispatcher, and gives back what no place takes any more."""
 
-    def __init__(self, dialect: Dialect, tasks: asyncio.TaskGroup, *, meter: Meter) -> None:
-        """Run dispatchers in ``tasks`` until :meth:`stop`."""
+    def __init__(
+        self, dialect: Dialect, tasks: asyncio.TaskGroup, *, meter: Meter, kept_in_vain: Callable[[], None]
+    ) -> None:
+        """Run dispatchers in ``tasks`` until :meth:`stop`; ``kept_in_vain`` hears when a release has failed."""
         self._dialect = dialect
         self._tasks = tasks
         self._meter = meter
+        self._kept_in_vain = kept_in_vain
         self._dispatchers: dict[str, Dispatcher] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -77,7 +80,7 @@ class Lines:
             dispatcher.demand_changed()
 
     def give_back(self, jobs: Sequence[Job]) -> None:
-        """Release jobs that never reached their worker, in a task of its own; if that fails their lease runs out."""
+        """Release jobs that never reached their worker, in a task of its own."""
         if jobs:
             self.start(self.release(jobs))
 
@@ -86,8 +89,9 @@ class Lines:
         calls = [Acknowledgement(operation=Operation.RELEASE, job_id=job.id, fence=job.fence) for job in jobs]
         try:
             await self._dialect.acknowledge(calls)
-        except Exception as error:  # noqa: BLE001 - the leases of these jobs run out, and rescue finds them
-            _log.error("jobs.give_back_failed", count=len(jobs), exc_info=error)
+        except Exception as error:  # noqa: BLE001 - an audit of their sessions finds these jobs, or else rescue
+            _log.warning("jobs.give_back_failed", count=len(jobs), exc_info=error)
+            self._kept_in_vain()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something in a task that :meth:`stop` waits for."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from uuid_utils import uuid7
 
-from ..domain.errors import NotReady
+from ..domain.errors import NotReady, OutcomeUnknown
 from ..domain.job import Job
 from ..observability.failpoints import Failpoints
 from ..observability.loops import GuardedLoop
@@ -38,19 +38,19 @@ class Registry:
     ) -> None:
         """Run loops in ``tasks`` until :meth:`stop`."""
         self._lease_seconds = lease_seconds
-        self._lines = Lines(dialect, tasks, meter=meter)
+        self._lines = Lines(dialect, tasks, meter=meter, kept_in_vain=self._doubt)
         self._sessions = Sessions(dialect, self._lines, lease_seconds=lease_seconds)
         self._polls: set[Poll] = set()
         self._draining = False
         self._failpoints = failpoints
         self._renewal_pause_seconds = min(1.0, lease_seconds / 6)
         self._renewal = GuardedLoop("lease_renewal", self._renew_leases)
-        self._renewal_task = tasks.create_task(self._renewal.run())
+        self._loops = tuple(tasks.create_task(loop.run()) for loop in (self._renewal, self._sessions.auditing))
 
     @property
     def dead_loops(self) -> list[str]:
         """The names of the loops that do not do their work."""
-        return [loop.name for loop in (self._renewal, *self._lines.loops) if loop.is_dead]
+        return [loop.name for loop in (self._renewal, self._sessions.auditing, *self._lines.loops) if loop.is_dead]
 
     @property
     def is_draining(self) -> bool:
@@ -106,12 +106,15 @@ class Registry:
         except asyncio.CancelledError:
             self.give_back(poll.withdraw())
             raise
+        except OutcomeUnknown:
+            self._sessions.abandon(session)
+            raise
         finally:
             self._polls.discard(poll)
             self._lines.leave(executor, poll)
 
     def give_back(self, jobs: Sequence[Job]) -> None:
-        """Release jobs that never reached their worker, in a task of its own; if that fails their lease runs out."""
+        """Release jobs that never reached their worker, in a task of its own."""
         self._lines.give_back(jobs)
 
     def expect(self, executor: str) -> bool:
@@ -126,6 +129,8 @@ class Registry:
         for executor, instant in effects.ready.items():
             self._lines.wake_at(executor, instant)
         self._sessions.moved(effects.moves)
+        if effects.in_doubt:
+            self._sessions.doubt()
         for executor in self._sessions.settled(effects.settled):
             self._lines.demand_changed(executor)
 
@@ -146,11 +151,15 @@ class Registry:
 
     async def stop(self) -> None:
         """End all loops; a claim that is under way is finished first, and what nobody was sent is given back."""
-        self._renewal_task.cancel()
+        for loop in self._loops:
+            loop.cancel()
         self._lines.close()
         for subscription in self._sessions.subscriptions():
             await subscription.close()
         await self._lines.stop()
+
+    def _doubt(self) -> None:
+        self._sessions.doubt()
 
     def _passed(self, point: str) -> None:
         if self._failpoints is not None:

@@ -12,11 +12,18 @@ from ..domain.job import Job
 from ..domain.lifecycle import Settlement
 from ..domain.stream import Hello
 from ..observability.logging import get_logger
+from ..observability.loops import GuardedLoop
+from ..store.calls import Audit
 from ..store.claim import NewLease, Resume, Resumed
 from ..store.dialects.base import Dialect
 from ..store.effects import LeaseSplit
 from .lines import Lines
 from .subscription import Subscription
+
+_AUDITS = 2
+"""A statement that was on its way when its connection broke may be executed after the first."""
+_LATE_SECONDS = 15.0
+_AUDITED_AT_ONCE = 200
 
 _log = get_logger()
 
@@ -41,6 +48,12 @@ class Sessions:
         self._by_lease: dict[int, Subscription] = {}
         self._wishes: dict[str, _Wish] = {}
         """By the hash of the new token."""
+        self.auditing = GuardedLoop("session_audit", self._audit)
+        self._audits_due = 0
+        self._doubted = asyncio.Event()
+        self._abandoned: set[str] = set()
+        self._left: list[tuple[int, float]] = []
+        """Leases whose connection is gone, with its last sign of life, while the database has not heard of it."""
 
     def subscriptions(self) -> set[Subscription]:
         """Return those that are connected."""
@@ -96,7 +109,8 @@ class Sessions:
                 self._resumed(move)
             elif (holder := self._by_lease.get(move.old_lease)) is not None:
                 self._by_lease[move.new_lease] = holder
-                holder.leases.append(move.new_lease)
+                if move.new_lease not in holder.leases:
+                    holder.leases.append(move.new_lease)
 
     def settled(self, settlements: Iterable[Settlement]) -> set[str]:
         """Tell subscriptions that jobs are no longer held; return the executors with new demand."""
@@ -109,6 +123,9 @@ class Sessions:
 
     async def renew(self) -> None:
         """Write the leases of the living: each at most every third of a lease, all that are due at once."""
+        while self._left:
+            await self._close(*self._left[-1])
+            self._left.pop()
         now = asyncio.get_running_loop().time()
         due = [
             subscription
@@ -126,6 +143,50 @@ class Sessions:
                 _log.warning("lease.lost", session=subscription.hello.session)
                 self._lines.start(subscription.close())
             subscription.renewed_at = now
+
+    def doubt(self) -> None:
+        """Hear that the database may have given jobs to sessions, or taken some, and that nobody was told."""
+        self._audits_due = _AUDITS
+        self._doubted.set()
+
+    def abandon(self, session: str) -> None:
+        """Hear that whoever asked for jobs under this session got none, and does not know of any."""
+        self._abandoned.add(session)
+        self.doubt()
+
+    async def _audit(self) -> None:
+        """Compare what sessions hold with what the database has, after a doubt and once more somewhat later."""
+        await self._doubted.wait()
+        self._doubted.clear()
+        self._audits_due -= 1
+        try:
+            await self._audit_abandoned()
+            subscriptions = [*self.subscriptions()]
+            for start in range(0, len(subscriptions), _AUDITED_AT_ONCE):
+                await self._audit_some(subscriptions[start : start + _AUDITED_AT_ONCE])
+        except BaseException:
+            self.doubt()
+            raise
+        if self._audits_due > 0:
+            asyncio.get_running_loop().call_later(_LATE_SECONDS, self._doubted.set)
+
+    async def _audit_abandoned(self) -> None:
+        abandoned = [*self._abandoned]
+        for start in range(0, len(abandoned), _AUDITED_AT_ONCE):
+            some = abandoned[start : start + _AUDITED_AT_ONCE]
+            await self._dialect.audit_sessions([Audit(session, None) for session in some])
+            if not self._audits_due:
+                self._abandoned.difference_update(some)
+
+    async def _audit_some(self, subscriptions: Sequence[Subscription]) -> None:
+        try:
+            await asyncio.gather(*(subscription.pause() for subscription in subscriptions))
+            await self._dialect.audit_sessions(
+                [Audit(each.hello.session, each.lease, each.held) for each in subscriptions]
+            )
+        finally:
+            for subscription in subscriptions:
+                subscription.go_on()
 
     def _admit(self, hello: Hello, executor: str, *, leases: Sequence[int], worker: str, prefetch: int) -> Subscription:
         """Make a session's subscription, which from now on stands in line and hears of its jobs."""
@@ -183,8 +244,16 @@ class Sessions:
         self._take_out(subscription)
         if unsent:
             await self._lines.release(unsent)
-        seconds_ago = asyncio.get_running_loop().time() - subscription.alive_at
-        await self._dialect.close_session(subscription.lease, self._lease_seconds, seconds_ago)
+        left = subscription.lease, subscription.alive_at
+        try:
+            await self._close(*left)
+        except Exception as error:  # noqa: BLE001 - the next renewal tells it
+            _log.warning("session.close_failed", session=subscription.hello.session, exc_info=error)
+            self._left.append(left)
+
+    async def _close(self, lease_id: int, alive_at: float) -> None:
+        seconds_ago = asyncio.get_running_loop().time() - alive_at
+        await self._dialect.close_session(lease_id, self._lease_seconds, seconds_ago)
 
     def _take_out(self, subscription: Subscription) -> None:
         for lease_id in subscription.leases:

@@ -57,6 +57,8 @@ class Subscription:
         self._early: dict[tuple[int, int], RevokeReason | None] = {}
         """Jobs that were taken away before the claim that brings them was heard of."""
         self._claims = 0
+        self._is_paused = False
+        self._claims_ended = asyncio.Event()
         self._stops = 0
         self._acknowledging = False
         self._closed = False
@@ -69,7 +71,7 @@ class Subscription:
     @property
     def wanted(self) -> int:
         """How many jobs to claim now: none while much is waiting to be sent, whatever the credit."""
-        if self._unsent_characters >= _MAX_UNSENT_CHARACTERS:
+        if self._is_paused or self._unsent_characters >= _MAX_UNSENT_CHARACTERS:
             return 0
         return max(min(self._credits, MAX_STREAM_CLAIM, MAX_HELD - len(self._held)), 0)
 
@@ -81,7 +83,7 @@ class Subscription:
     @property
     def returns(self) -> bool:
         """Whether acknowledgements are on their way that will free credits."""
-        return self._acknowledging and self._unsent_characters < _MAX_UNSENT_CHARACTERS
+        return self._acknowledging and not self._is_paused and self._unsent_characters < _MAX_UNSENT_CHARACTERS
 
     @property
     def holds_jobs(self) -> bool:
@@ -92,6 +94,11 @@ class Subscription:
     def held_jobs(self) -> int:
         """How many jobs are held here."""
         return len(self._held)
+
+    @property
+    def held(self) -> list[tuple[int, int]]:
+        """The id and the fence of each job that is held here."""
+        return [*self._held.items()]
 
     @property
     def open_credits(self) -> int:
@@ -189,6 +196,7 @@ class Subscription:
         early = self._early
         if not self._claims:
             self._early = {}
+            self._claims_ended.set()
         if self._closed or token != self._stops:
             return jobs
         room = self._credits + reserved
@@ -223,6 +231,18 @@ class Subscription:
             return False
         self._credits = min(self._credits + 1, MAX_OPEN_CREDITS)
         return True
+
+    async def pause(self) -> None:
+        """Want nothing until :meth:`go_on`; return once no claim is under way: what is held only gets less then."""
+        self._is_paused = True
+        while self._claims:
+            self._claims_ended.clear()
+            await self._claims_ended.wait()
+
+    def go_on(self) -> None:
+        """Want jobs again, as far as there is credit."""
+        self._is_paused = False
+        self._demand_changed()
 
     def replace(self) -> None:
         """Hear that the session goes on at another connection, with all jobs; those not sent here go back."""

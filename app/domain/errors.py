@@ -77,6 +77,10 @@ class DatabaseUnavailable(BackendError):
     """The database cannot be reached or did not answer; whether the call took effect is unknown."""
 
 
+class OutcomeUnknown(DatabaseUnavailable):
+    """The database was lost in the middle of the call: it may have taken effect."""
+
+
 class InsufficientStorage(BackendError):
     """There is no room for more."""
 

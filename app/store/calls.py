@@ -1,6 +1,7 @@
 """What the rarer writes ask for: items of a group commit on every database."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -40,6 +41,19 @@ class SessionAlive(Struct, frozen=True):
     seconds_ago: float
 
 
+Held: TypeAlias = tuple[int, int]
+"""A job's id, and the fence under which it is held."""
+
+
+class Audit(Struct, frozen=True):
+    """A session as its server knows it; no claim for it is under way."""
+
+    session: str
+    lease: int | None
+    """Its connection's, None for a poll that was answered with an error."""
+    held: Sequence[Held] = ()
+
+
 class JobLease(Struct, frozen=True):
     """A wish to hold one job until ``seconds`` from now; ``is_own`` if its neighbours are not meant."""
 
@@ -47,3 +61,8 @@ class JobLease(Struct, frozen=True):
     fence: int
     seconds: float
     is_own: bool
+
+
+def size_of(audits: Sequence[Audit]) -> int:
+    """Return how many rows audits are worth."""
+    return sum(1 + len(audit.held) for audit in audits)

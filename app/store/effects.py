@@ -26,6 +26,8 @@ class Effects(Struct):
     moves: list[LeaseSplit | Resumed] = []
     """Jobs that went from lease to lease within their session, in the order of their writing."""
     settled: list[Settlement] = []
+    in_doubt: bool = False
+    """Whether the outcome of another transaction is unknown: it may have given jobs to sessions, or taken some."""
     tally: Tally = field(default_factory=Tally)
 
     def add_ready(self, executor: str, at: Instant) -> None:

@@ -17,6 +17,7 @@ from ...domain.lifecycle import Acknowledgement
 from ...domain.status import JobStatus
 from ...observability.failpoints import Failpoints
 from ...observability.loops import GuardedLoop
+from ..calls import Audit
 from ..claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 from ..idempotency import Answered
 
@@ -138,7 +139,10 @@ class Dialect(Protocol):
         """Hold one job until ``seconds`` from now; with ``is_own``, without the other jobs of its session."""
 
     async def rescue(self) -> int:
-        """Take jobs back from leases that have run out, a bounded number; return how many."""
+        """Take jobs back from leases that had run out at this call, a bounded number; return how many."""
+
+    async def audit_sessions(self, audits: Sequence[Audit]) -> None:
+        """Release the jobs of sessions that their server does not know of, and tell of those that they hold no more."""
 
     # Administration.
 

@@ -20,13 +20,14 @@ from ....domain.leadership import Lead
 from ....domain.lifecycle import Acknowledgement
 from ....domain.status import JobStatus
 from ....observability.loops import GuardedLoop
-from ...calls import Deletion, JobLease, Rerun, SessionAlive, Update
+from ...calls import Audit, Deletion, JobLease, Rerun, SessionAlive, Update, size_of
 from ...claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 from ...effects import Effects, EffectsListener
 from ...idempotency import Answered, InsertOnce, RerunOnce
 from ..base import DatabaseUnusable, StoreRules
 from .acknowledge import acknowledge, complete_held, usual_ones
 from .administration import delete_jobs, rerun_jobs, update_jobs
+from .audit import audit_sessions
 from .claim import claim_jobs
 from .clock import DatabaseClock
 from .connection import connect
@@ -197,6 +198,10 @@ class PostgresDialect:
         """Take jobs back from leases that have run out."""
         return await _one(self._settlements, rescue_jobs, None)
 
+    async def audit_sessions(self, audits: Sequence[Audit]) -> None:
+        """Compare sessions with their rows."""
+        await self._settlements.submit(audit_sessions, audits, size=size_of(audits))
+
     async def rerun(self, job_id: int, *, force: bool) -> Ack | BackendError:
         """Make a job due now."""
         return await _one(self._settlements, rerun_jobs, Rerun(job_id, force))
@@ -249,13 +254,19 @@ class PostgresDialect:
         return cast(column, JSONB).has_any(_array(tags)) if tags else false()
 
     def _lane(self, *, width: int = 1, alone: bool = False) -> Lane:
-        return Lane(lambda: connect(self._url, hot=True), self._rules, self._told, width=width, alone=alone)
+        return Lane(
+            lambda: connect(self._url, hot=True), self._rules, self._told, self._doubted, width=width, alone=alone
+        )
 
     def _told(self, transaction: PostgresTransaction) -> None:
         """Tell of a committed transaction, here and at the other servers."""
         self._committed(transaction.effects)
         if transaction.effects.ready or transaction.others:
             self._sender.add(transaction.effects.ready, transaction.others)
+
+    def _doubted(self) -> None:
+        """Tell that the outcome of a transaction is unknown."""
+        self._committed(Effects(in_doubt=True))
 
     def _heard(self, ready: Mapping[str, Instant]) -> None:
         self._committed(Effects(ready=dict(ready)))

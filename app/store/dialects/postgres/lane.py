@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from ....domain.errors import BackendError, DatabaseUnavailable
+from ....domain.errors import DatabaseUnavailable, OutcomeUnknown
 from ...group_commit import MAX_ITEMS_PER_COMMIT, Member, resolve
 from ..base import StoreRules
 from .connection import Connect
@@ -39,17 +39,20 @@ class Lane:
         connect: Connect,
         rules: StoreRules,
         told: Callable[[PostgresTransaction], None],
+        doubted: Callable[[], None],
         *,
         width: int = 1,
         alone: bool = False,
     ) -> None:
         """Use up to ``width`` connections, each opened when it is first needed and when it was lost.
 
-        With ``alone``, members never share a transaction.
+        With ``alone``, members never share a transaction. ``doubted`` hears of each transaction whose outcome nobody
+        knows, before its members do.
         """
         self._connect = connect
         self._rules = rules
         self._told = told
+        self._doubted = doubted
         self._idle: list[Connection | None] = [None] * width
         self._waiting: deque[PostgresMember] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +100,14 @@ class Lane:
                     connection = None
                 try:
                     connection = connection or await self._connect()
+                except Exception as error:  # noqa: BLE001 - each member gets its error, and the lane lives on
+                    # Those behind it would wait for the same in turn, each for the whole time limit.
+                    batch += self._waiting
+                    self._waiting.clear()
+                    _fail(batch, unavailable(error))
+                    resolve(batch)
+                    continue
+                try:
                     await self._write(connection, batch)
                 except Exception as error:  # noqa: BLE001 - each member gets its error, and the lane lives on
                     _fail(batch, unavailable(error))
@@ -153,7 +164,12 @@ class Lane:
         try:
             results = await _awaitable(batch[0].run)(transaction, [item for member in batch for item in member.items])
             await transaction.commit()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and (connection.is_closed() or _says_nothing(error)):
+                # What was sent may be executed, or may have been: only the database knows.
+                self._doubted()
+                connection.terminate()
+                raise OutcomeUnknown("the database did not answer") from error
             await _roll_back(transaction)
             raise
         start = 0
@@ -189,11 +205,18 @@ def is_unavailable(error: Exception) -> bool:
 
 def unavailable(error: Exception) -> Exception:
     """Return what the callers of a member hear of its error."""
-    if isinstance(error, BackendError | asyncpg.PostgresError) or not is_unavailable(error):
+    if not is_unavailable(error) or isinstance(error, asyncpg.DiskFullError):
         return error
     wrapped = DatabaseUnavailable("the database did not answer")
     wrapped.__cause__ = error
     return wrapped
+
+
+def _says_nothing(error: Exception) -> bool:
+    """Whether an error leaves open what became of the statement: a refusal of the database's does not."""
+    if isinstance(error, asyncpg.QueryCanceledError | asyncpg.InsufficientResourcesError):
+        return False
+    return is_unavailable(error)
 
 
 async def _roll_back(transaction: PostgresTransaction) -> None:

@@ -22,7 +22,7 @@ from ....domain.leadership import Lead
 from ....domain.lifecycle import Acknowledgement
 from ....domain.status import JobStatus
 from ....observability.loops import GuardedLoop
-from ...calls import Deletion, JobLease, Rerun, SessionAlive, Update
+from ...calls import Audit, Deletion, JobLease, Rerun, SessionAlive, Update, size_of
 from ...claim import ClaimCall, Claimed, NewLease, Resume, Resumed
 from ...effects import EffectsListener
 from ...group_commit import GroupCommit
@@ -31,6 +31,7 @@ from ...tables import metadata
 from ..base import DatabaseUnusable, StoreRules
 from .acknowledge import acknowledge
 from .administration import delete_jobs, rerun_jobs, update_jobs
+from .audit import audit_sessions
 from .claim import SELECT_LEVELS, claim_jobs, open_leases
 from .connection import READER_PRAGMAS, open_writer
 from .file_lock import FileLock
@@ -185,6 +186,10 @@ class SqliteDialect:
     async def rescue(self) -> int:
         """Take jobs back from leases that have run out."""
         return await self._one(rescue_jobs, None)
+
+    async def audit_sessions(self, audits: Sequence[Audit]) -> None:
+        """Compare sessions with their rows."""
+        await self._commit.submit(audit_sessions, audits, size=size_of(audits))
 
     async def rerun(self, job_id: int, *, force: bool) -> Ack | BackendError:
         """Make a job due now."""
