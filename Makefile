@@ -59,6 +59,7 @@ bench-postgres: install ## Measure the speed on PostgreSQL, which is started for
 
 chaos: install ## Make faults for half an hour, and judge what came of them
 	$(BIN)/pytest -m chaos
+	HISTORY_SECONDS=300 $(BIN)/pytest -s tests/history/test_two_servers.py
 	$(BIN)/python -m tests.chaos --write
 
 openapi: install ## Write openapi/openapi.json and asyncapi.json anew

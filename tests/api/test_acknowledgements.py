@@ -6,7 +6,6 @@ import httpx2
 import pytest
 
 from tests.api.wire import FAILURE, claim, enqueue, get, problem
-from tests.services import on_both_databases
 
 
 @pytest.mark.parametrize(
@@ -20,7 +19,6 @@ from tests.services import on_both_databases
         ("release", {}, "scheduled"),
     ],
 )
-@on_both_databases
 async def test_a_fenced_mark_is_acknowledged_and_repeating_it_is_a_duplicate(
     api: httpx2.AsyncClient, mark: str, members: dict[str, Any], status: str
 ) -> None:
@@ -33,7 +31,6 @@ async def test_a_fenced_mark_is_acknowledged_and_repeating_it_is_a_duplicate(
 
 
 @pytest.mark.parametrize("mark", ["complete", "retry", "discard", "cancel", "snooze", "release", "heartbeat"])
-@on_both_databases
 async def test_a_stale_fence_is_409_and_no_job_404(api: httpx2.AsyncClient, mark: str) -> None:
     body: dict[str, Any] = {"fence": 7}
     if mark in {"retry", "snooze"}:
@@ -47,7 +44,6 @@ async def test_a_stale_fence_is_409_and_no_job_404(api: httpx2.AsyncClient, mark
     assert (answer.json()["job_id"], answer.json()["current_status"]) == (1, "scheduled")
 
 
-@on_both_databases
 async def test_an_unfenced_refusal_is_an_invalid_transition(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     await api.post("/v1/jobs/1/complete")
@@ -56,7 +52,6 @@ async def test_an_unfenced_refusal_is_an_invalid_transition(api: httpx2.AsyncCli
     assert answer.json()["current_status"] == "complete"
 
 
-@on_both_databases
 async def test_an_error_never_makes_an_acknowledgement_fail(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     error = {"error_type": "\0" + "é" * 500, "message": "\0" + "é" * 100_000}
@@ -77,7 +72,6 @@ async def test_an_error_never_makes_an_acknowledgement_fail(api: httpx2.AsyncCli
         {"delay": "P999999D"},
     ],
 )
-@on_both_databases
 async def test_a_time_to_run_beyond_2200_is_2200(api: httpx2.AsyncClient, when: dict[str, Any]) -> None:
     await enqueue(api)
     for mark, members in (("retry", {"error": FAILURE}), ("snooze", {})):
@@ -86,7 +80,6 @@ async def test_a_time_to_run_beyond_2200_is_2200(api: httpx2.AsyncClient, when: 
         assert (await get(api, 1))["scheduled_at"] == "2200-12-31T23:59:59.999999Z"
 
 
-@on_both_databases
 async def test_a_heartbeat_tells_until_when_the_job_is_held(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     job = await claim(api)

@@ -6,10 +6,8 @@ import httpx2
 import pytest
 
 from tests.api.wire import FAILURE, claim, enqueue, get, pointers, problem
-from tests.services import on_both_databases
 
 
-@on_both_databases
 async def test_an_enqueued_job_is_201_with_its_location(api: httpx2.AsyncClient) -> None:
     answer = await api.post("/v1/jobs", json={"executor": "mail"})
     assert (answer.status_code, answer.json()) == (201, {"id": 1, "outcome": "inserted"})
@@ -18,7 +16,6 @@ async def test_an_enqueued_job_is_201_with_its_location(api: httpx2.AsyncClient)
     assert (await api.get(answer.headers["location"])).status_code == 200
 
 
-@on_both_databases
 async def test_a_duplicate_is_200_with_the_location_of_the_job_that_stands(api: httpx2.AsyncClient) -> None:
     unique = {"executor": "mail", "uniqueness_criteria": {"key": "k"}}
     await api.post("/v1/jobs", json=unique)
@@ -27,7 +24,6 @@ async def test_a_duplicate_is_200_with_the_location_of_the_job_that_stands(api: 
     assert answer.headers["location"] == "/v1/jobs/1"
 
 
-@on_both_databases
 async def test_a_duplicate_may_replace(api: httpx2.AsyncClient) -> None:
     criteria = {"key": 7, "on_conflict": {"replace": ["data"]}}
     await api.post("/v1/jobs", json={"executor": "mail", "data": 1, "uniqueness_criteria": criteria})
@@ -36,7 +32,6 @@ async def test_a_duplicate_may_replace(api: httpx2.AsyncClient) -> None:
     assert (await get(api, 1))["data"] == 2
 
 
-@on_both_databases
 async def test_a_bulk_answers_in_order_and_its_later_jobs_see_earlier_ones(api: httpx2.AsyncClient) -> None:
     unique = {"executor": "mail", "uniqueness_criteria": {"key": "k"}}
     answer = await api.post("/v1/jobs/bulk", json={"jobs": [unique, {"executor": "other"}, unique]})
@@ -50,12 +45,10 @@ async def test_a_bulk_answers_in_order_and_its_later_jobs_see_earlier_ones(api: 
     }
 
 
-@on_both_databases
 async def test_an_empty_bulk_is_nothing(api: httpx2.AsyncClient) -> None:
     assert (await api.post("/v1/jobs/bulk", json={"jobs": []})).json() == {"results": []}
 
 
-@on_both_databases
 async def test_a_job_has_all_members_of_the_contract_in_its_order(api: httpx2.AsyncClient) -> None:
     await enqueue(api, data={"a": 1}, tags=["x"], uniqueness_criteria={"key": "k"})
     job = await get(api, 1)
@@ -68,7 +61,6 @@ async def test_a_job_has_all_members_of_the_contract_in_its_order(api: httpx2.As
     assert (job["data"], job["metadata"], job["tags"], job["uniqueness_key"]) == ({"a": 1}, None, ["x"], "k")
 
 
-@on_both_databases
 async def test_a_job_has_its_version_as_etag(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     answer = await api.get("/v1/jobs/1")
@@ -83,7 +75,6 @@ async def test_a_job_has_its_version_as_etag(api: httpx2.AsyncClient) -> None:
         ("discard", "discarded", "discarded_at"),
     ],
 )
-@on_both_databases
 async def test_only_the_end_that_fits_the_status_is_set(
     api: httpx2.AsyncClient, mark: str, status: str, end: str
 ) -> None:
@@ -94,7 +85,6 @@ async def test_only_the_end_that_fits_the_status_is_set(
     assert [name for name in ("completed_at", "cancelled_at", "discarded_at") if job[name] is not None] == [end]
 
 
-@on_both_databases
 async def test_an_update_changes_what_it_names_and_answers_the_job(api: httpx2.AsyncClient) -> None:
     await enqueue(api, data=1, metadata=2, tags=["a"])
     changes = {"data": None, "priority": 7, "max_attempts": 9, "tags": [], "scheduled_at": "2030-01-01T01:00:00+01:00"}
@@ -106,7 +96,6 @@ async def test_an_update_changes_what_it_names_and_answers_the_job(api: httpx2.A
     assert {name: job[name] for name in expected} == expected
 
 
-@on_both_databases
 async def test_an_update_may_give_a_delay(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     before = await get(api, 1)
@@ -115,14 +104,12 @@ async def test_an_update_may_give_a_delay(api: httpx2.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"scheduled_at": None}, {"tags": None}, {"priority": None}, {"executor": "x"}])
-@on_both_databases
 async def test_an_update_refuses_what_it_cannot_set(api: httpx2.AsyncClient, changes: dict[str, Any]) -> None:
     await enqueue(api)
     assert problem(await api.patch("/v1/jobs/1", json=changes)) == (422, "validation-error")
     assert (await get(api, 1))["version"] == 1
 
 
-@on_both_databases
 async def test_data_and_metadata_stay_within_the_limit_across_updates(api: httpx2.AsyncClient) -> None:
     await enqueue(api, data="x" * 300_000)
     answer = await api.patch("/v1/jobs/1", json={"metadata": "x" * 300_000})
@@ -131,7 +118,6 @@ async def test_data_and_metadata_stay_within_the_limit_across_updates(api: httpx
 
 
 @pytest.mark.parametrize("tags", ['"1"', '"7", "1"', '"7","1" ,', "*", " * "])
-@on_both_databases
 async def test_an_update_is_made_if_the_version_matches(api: httpx2.AsyncClient, tags: str) -> None:
     await enqueue(api)
     answer = await api.patch("/v1/jobs/1", json={"priority": 1}, headers={"if-match": tags})
@@ -139,7 +125,6 @@ async def test_an_update_is_made_if_the_version_matches(api: httpx2.AsyncClient,
 
 
 @pytest.mark.parametrize("tags", ['"2"', '"01"', '"2", "3"'])
-@on_both_databases
 async def test_an_update_is_refused_if_no_version_matches(api: httpx2.AsyncClient, tags: str) -> None:
     await enqueue(api)
     answer = await api.patch("/v1/jobs/1", json={"priority": 1}, headers={"if-match": tags})
@@ -149,26 +134,22 @@ async def test_an_update_is_refused_if_no_version_matches(api: httpx2.AsyncClien
 
 
 @pytest.mark.parametrize("tags", ["1", 'W/"1"', '"x"', "", '"1" "2"', '*, "1"', '"1', '"-1"', ","])
-@on_both_databases
 async def test_another_if_match_is_422(api: httpx2.AsyncClient, tags: str) -> None:
     await enqueue(api)
     answer = await api.patch("/v1/jobs/1", json={"priority": 1}, headers={"if-match": tags})
     assert problem(answer) == (422, "validation-error")
 
 
-@on_both_databases
 async def test_if_match_may_stand_on_several_lines(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     headers = [("if-match", '"7"'), ("if-match", '"1"')]
     assert (await api.patch("/v1/jobs/1", json={"priority": 1}, headers=headers)).status_code == 200
 
 
-@on_both_databases
 async def test_an_update_of_no_job_is_404(api: httpx2.AsyncClient) -> None:
     assert problem(await api.patch("/v1/jobs/1", json={}, headers={"if-match": "*"})) == (404, "job-not-found")
 
 
-@on_both_databases
 async def test_an_executing_job_is_rerun_only_by_force(api: httpx2.AsyncClient) -> None:
     await enqueue(api)
     await claim(api)
@@ -179,7 +160,6 @@ async def test_an_executing_job_is_rerun_only_by_force(api: httpx2.AsyncClient) 
     assert answer.json() == {"id": 1, "status": "scheduled", "duplicate": False}
 
 
-@on_both_databases
 async def test_a_prune_counts_and_deletes(api: httpx2.AsyncClient) -> None:
     for executor in ("mail", "mail", "other"):
         await api.post(f"/v1/jobs/{await enqueue(api, executor)}/complete")
@@ -206,14 +186,12 @@ async def test_a_prune_counts_and_deletes(api: httpx2.AsyncClient) -> None:
         ({"status": "complete", "prune_by": {"max_length": 0}, "dry_run": "no"}, "/dry_run"),
     ],
 )
-@on_both_databases
 async def test_a_wrong_prune_is_422(api: httpx2.AsyncClient, spec: dict[str, Any], pointer: str) -> None:
     answer = await api.post("/v1/jobs/prune", json=spec)
     assert problem(answer) == (422, "validation-error")
     assert pointers(answer) == [pointer]
 
 
-@on_both_databases
 async def test_replace_that_makes_a_job_too_large_names_its_place_in_the_bulk(api: httpx2.AsyncClient) -> None:
     half = "x" * (300 * 1024)
     await enqueue(api, data=half, uniqueness_criteria={"key": 7})

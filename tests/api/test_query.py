@@ -6,7 +6,6 @@ import httpx2
 import pytest
 
 from tests.api.wire import enqueue, pointers, problem
-from tests.services import on_both_databases
 
 
 async def find(api: httpx2.AsyncClient, query: Any, **members: Any) -> list[int]:
@@ -40,7 +39,6 @@ async def find(api: httpx2.AsyncClient, query: Any, **members: Any) -> list[int]
         ({"or": [{"and": [{"id_equals": 1}, {"not": {"executor_equal": "mail"}}]}, {"id_equals": 2}]}, [2]),
     ],
 )
-@on_both_databases
 async def test_a_tree_finds_what_it_describes(api: httpx2.AsyncClient, query: Any, found: list[int]) -> None:
     await enqueue(api, data={"a": [1, "x"], "b": 1.0}, tags=["a", "b"])
     await enqueue(api, "other", metadata=7, tags=["c"], scheduled_at="2030-01-01T00:00:00Z")
@@ -72,7 +70,6 @@ async def test_a_tree_finds_what_it_describes(api: httpx2.AsyncClient, query: An
         ({"metadata_equals": ["\0"]}, "/query/metadata_equals"),
     ],
 )
-@on_both_databases
 async def test_a_wrong_tree_is_422_and_named(api: httpx2.AsyncClient, query: Any, pointer: str) -> None:
     answer = await api.post("/v1/jobs/query", json={"query": query})
     assert problem(answer) == (422, "validation-error")
@@ -93,7 +90,6 @@ async def test_a_wrong_tree_is_422_and_named(api: httpx2.AsyncClient, query: Any
         ({"cursor": "YmVsb3c6OTk5OTk5OTk5OTk5OTk5OTk5OQ=="}, "/cursor"),
     ],
 )
-@on_both_databases
 async def test_a_wrong_page_is_422(api: httpx2.AsyncClient, members: dict[str, Any], pointer: str) -> None:
     answer = await api.post("/v1/jobs/query", json={"query": {"and": []}, **members})
     assert problem(answer) == (422, "validation-error")
@@ -117,7 +113,6 @@ TOO_COMPLEX: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", TOO_COMPLEX)
-@on_both_databases
 async def test_a_query_beyond_the_limits_is_too_complex(api: httpx2.AsyncClient, name: str) -> None:
     if name == "5,000 deep":
         body = b'{"query":' + b'{"not":' * 5000 + b'{"and":[]}' + b"}" * 5001
@@ -128,12 +123,10 @@ async def test_a_query_beyond_the_limits_is_too_complex(api: httpx2.AsyncClient,
 
 
 @pytest.mark.parametrize("query", [nested(32), {"or": [{"id_equals": 1}] * 499}, {"id_in": [1] * 10_000}])
-@on_both_databases
 async def test_a_query_at_the_limits_is_answered(api: httpx2.AsyncClient, query: Any) -> None:
     await find(api, query)
 
 
-@on_both_databases
 async def test_pages_lead_from_one_to_the_next(api: httpx2.AsyncClient) -> None:
     await api.post("/v1/jobs/bulk", json={"jobs": [{"executor": "mail"}] * 5})
     pages: list[list[int]] = []
@@ -147,7 +140,6 @@ async def test_pages_lead_from_one_to_the_next(api: httpx2.AsyncClient) -> None:
     assert pages == [[5, 4], [3, 2], [1]]
 
 
-@on_both_databases
 async def test_a_page_ends_early_when_it_is_large(api: httpx2.AsyncClient) -> None:
     await api.post("/v1/jobs/bulk", json={"jobs": [{"executor": "mail", "data": "x" * 500_000}] * 20})
     answer = await api.post("/v1/jobs/query", json={"query": {"and": []}})

@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 
 ROOT = Path(__file__).parents[2]
+THIS_VERSION = sys.executable, "-m", "app"
 START_SECONDS = 20
 STOP_SECONDS = 20
 # Leases run by the settings of each test; the names of settings are those of the environment, in small letters.
@@ -50,12 +51,20 @@ def run_command(*arguments: str, seconds: float = START_SECONDS, **settings: Any
 class Server:
     """`rexecutor serve` on ``jobs.db`` in a folder; may be started again on the same file and port."""
 
-    def __init__(self, folder: Path, *arguments: str, files: tuple[int, int] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        files: tuple[int, int] | None = None,
+        command: tuple[str, ...] = THIS_VERSION,
+        **settings: Any,
+    ) -> None:
         """Settings are named as in the environment, in small letters; ``files`` limits open ones, soft and hard."""
         self.database = folder / "jobs.db"
         self.log = folder / "server.log"
         self.settings = {**DEFAULTS, "database_url": f"sqlite:///{self.database}", **settings}
         self.told = ""
+        self._command = command
         self._arguments = arguments
         self._limits: list[str] = []
         if files is not None:
@@ -76,7 +85,7 @@ class Server:
         """Start, and wait until it serves; the port that it took stays its port."""
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [*self._limits, sys.executable, "-m", "app", "serve", *self._arguments],
+                [*self._limits, *self._command, "serve", *self._arguments],
                 cwd=ROOT,
                 env=environment(**self.settings),
                 stdin=subprocess.DEVNULL,
