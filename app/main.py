@@ -81,7 +81,7 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
                 registry,
                 meter,
                 lease_seconds=settings.lease_seconds,
-                schema_head=migrations.head(),
+                schema_fits=migrations.fits,
             )
             leadership = Leadership(service)
             loops = [

@@ -28,7 +28,7 @@ async def get_readiness(request: Request) -> Response:
     try:
         health = await service_of(request).health()
     except DatabaseUnavailable:
-        health = Health(database=False, schema_at_head=True, dead_loops=())
+        health = Health(database=False, schema_fits=True, dead_loops=())
     if not health.is_ready:
         raise NotReady(" ".join(_complaints(health)))
     return Response(_OK, media_type="application/json")
@@ -38,7 +38,7 @@ def _complaints(health: Health) -> list[str]:
     complaints = []
     if not health.database:
         complaints.append("The database does not answer.")
-    elif not health.schema_at_head:
+    elif not health.schema_fits:
         complaints.append("The database's schema is not this version's: run rexecutor migrate.")
     if health.dead_loops:
         complaints.append(f"Loops that have stopped: {', '.join(health.dead_loops)}.")

@@ -18,14 +18,14 @@ class Health(Struct, frozen=True, kw_only=True):
     """Whether this server can do its work."""
 
     database: bool
-    schema_at_head: bool
+    schema_fits: bool
     dead_loops: tuple[str, ...]
     draining: bool = False
 
     @property
     def is_ready(self) -> bool:
         """Whether all is well."""
-        return self.database and self.schema_at_head and not self.dead_loops and not self.draining
+        return self.database and self.schema_fits and not self.dead_loops and not self.draining
 
 
 class Extensions(Protocol):

@@ -40,14 +40,20 @@ class SqlBackend:
     """Fits :class:`~app.backend.extensions.Service`. The SQL stands in the store, the waiting in delivery."""
 
     def __init__(
-        self, dialect: Dialect, registry: Registry, meter: Meter, *, lease_seconds: float, schema_head: str
+        self,
+        dialect: Dialect,
+        registry: Registry,
+        meter: Meter,
+        *,
+        lease_seconds: float,
+        schema_fits: Callable[[str], bool],
     ) -> None:
-        """Serve a started dialect."""
+        """Serve a started dialect; ``schema_fits`` tells of a revision whether this version works with it."""
         self._dialect = dialect
         self._registry = registry
         self._scrape = Scrape(dialect, registry, meter)
         self._lease_seconds = lease_seconds
-        self._schema_head = schema_head
+        self._schema_fits = schema_fits
         self.loops: list[Callable[[], Sequence[str]]] = [lambda: registry.dead_loops]
         """Each tells which of its loops are dead."""
 
@@ -198,7 +204,7 @@ class SqlBackend:
         revision = await health.schema_revision(self._dialect)
         return Health(
             database=revision is not None,
-            schema_at_head=revision == self._schema_head,
+            schema_fits=revision is not None and self._schema_fits(revision),
             dead_loops=tuple(name for loops in self.loops for name in loops()),
             draining=self._registry.is_draining,
         )

@@ -1,6 +1,7 @@
 """The schema's revisions: where they are, where a database stands, and how it gets to head."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,18 @@ _SCRIPTS = next(path for path in (_PACKAGE / "alembic", _PACKAGE.parent / "alemb
 def head() -> str:
     """Return the revision that this version of the service works with."""
     return cast(str, ScriptDirectory(str(_SCRIPTS)).get_current_head())
+
+
+@cache
+def fits(revision: str) -> bool:
+    """Tell whether this version of the service works with a schema at a revision; an empty one is none.
+
+    A revision that it does not know is a later one, and each is made so that the version before it works on: while
+    servers are replaced one by one, the old ones stay ready.
+    """
+    if not revision or revision == head():
+        return bool(revision)
+    return revision not in {each.revision for each in ScriptDirectory(str(_SCRIPTS)).walk_revisions()}
 
 
 def upgrade(url: str, revision: str = "head") -> None:

@@ -194,8 +194,8 @@ async def test_a_running_service_lives_and_is_ready(api: httpx2.AsyncClient) -> 
 @pytest.mark.parametrize(
     ("members", "complaint"),
     [
-        ({"database": False, "schema_at_head": False}, "database does not answer"),
-        ({"schema_at_head": False}, "migrate"),
+        ({"database": False, "schema_fits": False}, "database does not answer"),
+        ({"schema_fits": False}, "migrate"),
         ({"dead_loops": ("rescuer",)}, "rescuer"),
         ({"draining": True}, "draining"),
     ],
@@ -205,7 +205,7 @@ async def test_a_server_in_trouble_is_not_ready_and_says_why(
 ) -> None:
     class Unwell:
         async def health(self) -> Health:
-            return Health(**({"database": True, "schema_at_head": True, "dead_loops": ()} | members))
+            return Health(**({"database": True, "schema_fits": True, "dead_loops": ()} | members))
 
     app = create_app(new_settings(tmp_path))
     app.state.service = Unwell()

@@ -1,5 +1,6 @@
 """The schema goes up and down on both databases, and is the one that the tables declare."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 import sqlalchemy
 from alembic.script import ScriptDirectory
@@ -16,6 +18,8 @@ from sqlalchemy import Connection, Table
 from app.store import migrations
 from app.store.database import migrate
 from app.store.tables import metadata
+from tests.end_to_end.server import Server
+from tests.services import running_service
 
 TABLES = {"jobs", "job_errors", "leases", "executor_counts", "idempotency_keys"}
 ONLY_POSTGRES = {"executor_count_deltas", "notices", "leaders"}
@@ -151,6 +155,32 @@ def test_of_many_that_migrate_at_once_each_ends_well(postgres):
         assert [process.returncode for process in processes] == [0] * PROCESSES, outputs
         assert all(" is at head" in told for told, _ in outputs)
         migrations.check(url)
+
+
+def test_of_many_servers_that_start_at_once_on_an_empty_database_each_serves(postgres, tmp_path):
+    with postgres.database(schema=False) as url, ThreadPoolExecutor(PROCESSES) as threads:
+        servers = []
+        for number in range(PROCESSES):
+            (tmp_path / f"{number}").mkdir()
+            servers.append(Server(tmp_path / f"{number}", database_url=url))
+        try:
+            for starting in [threads.submit(server.start) for server in servers]:
+                starting.result(60)
+            for server in servers:
+                assert httpx2.get(f"{server.url}/readyz", timeout=30, trust_env=False).status_code == 200
+        finally:
+            assert list(threads.map(lambda server: server.stop(), servers)) == [0] * PROCESSES
+        migrations.check(url)
+
+
+@pytest.mark.parametrize(
+    ("revision", "fits"), [("", False), ("0001", False), (migrations.head(), True), ("of a later version", True)]
+)
+async def test_server_is_ready_where_it_can_work(url, tmp_path, revision, fits):
+    await asyncio.to_thread(migrations.upgrade, url)
+    async with running_service(tmp_path, database_url=url) as service:
+        await asyncio.to_thread(execute, url, f"UPDATE alembic_version SET version_num = '{revision}'")
+        assert (await service.health()).schema_fits is fits
 
 
 def test_server_that_is_away_is_told_in_one_line(unused_tcp_port):
