@@ -124,7 +124,18 @@ def running_cluster(options: Mapping[str, str], directory: Path | None = None) -
             os.chown(folder, user, -1)
         programs = _programs(folder, user)
         data = folder / "data"
-        command = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
+        command: list[str | Path] = [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        ]
         subprocess.run([*command, "--no-sync"], check=True, capture_output=True, user=user, cwd=folder)
         with _postgres(programs, data, folder / "log", user, options) as running:
             yield running
