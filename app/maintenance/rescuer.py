@@ -22,7 +22,7 @@ class Rescuer:
         self._service = service
         self._lease_seconds = lease_seconds
         self._pause_seconds = min(1.0, lease_seconds / 4)
-        self._stalled_after_seconds = self._pause_seconds + min(2.0, lease_seconds / 4)
+        self._patience_seconds = min(2.0, lease_seconds / 4)
         self._not_before = asyncio.get_running_loop().time() + lease_seconds
 
     async def _round(self) -> None:
@@ -31,14 +31,26 @@ class Rescuer:
         await asyncio.sleep(self._pause_seconds)
         # The monotonic clock stands still while a machine sleeps, the other one may be set: either may run ahead.
         slept = max(loop.time() - before, time.time() - wall_before)
-        if slept > self._stalled_after_seconds:
+        if slept > self._pause_seconds + self._patience_seconds:
             _log.warning("rescue.postponed", reason="stall", slept_seconds=round(slept, 1))
             self._not_before = loop.time() + self._lease_seconds
         if loop.time() < self._not_before:
             return
         try:
-            while rescued := await self._service.rescue():
+            while rescued := await self._rescue():
                 _log.warning("jobs.rescued", count=rescued)
         except Exception:
             self._not_before = loop.time() + self._lease_seconds
             raise
+
+    async def _rescue(self) -> int:
+        """Rescue once; where the database let wait for it, renewals had to wait too."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        rescued = await self._service.rescue()
+        waited = loop.time() - asked_at
+        if waited <= self._patience_seconds:
+            return rescued
+        _log.warning("rescue.postponed", reason="database", waited_seconds=round(waited, 1))
+        self._not_before = loop.time() + self._lease_seconds
+        return 0

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from ..domain.errors import DatabaseUnavailable
 from .logging import get_logger
 
 _FIRST_PAUSE_SECONDS = 0.1
@@ -42,9 +43,16 @@ class GuardedLoop:
                     return
                 except Exception as error:  # noqa: BLE001 - whatever it is, the next round must come
                     self._failures += 1
-                    _log.error("loop.failed", loop=self.name, failures=self._failures, exc_info=error)
+                    self._tell(error)
                     await asyncio.sleep(
                         min(_FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE_SECONDS)
                     )
         finally:
             self._ended = True
+
+    def _tell(self, error: Exception) -> None:
+        """Log a failure; a database that is away is no mistake of the loop's, and all loops tell of it."""
+        if isinstance(error, DatabaseUnavailable):
+            _log.warning("loop.waits", loop=self.name, failures=self._failures, reason=str(error))
+        else:
+            _log.error("loop.failed", loop=self.name, failures=self._failures, exc_info=error)

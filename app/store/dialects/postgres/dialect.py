@@ -195,8 +195,8 @@ class PostgresDialect:
         return await _one(self._settlements, renew_jobs, JobLease(job_id, fence, seconds, is_own))
 
     async def rescue(self) -> int:
-        """Take jobs back from leases that have run out."""
-        return await _one(self._settlements, rescue_jobs, None)
+        """Take jobs back from leases that have run out by now: whenever the database gets to it, no later ones."""
+        return await _one(self._settlements, rescue_jobs, self.now())
 
     async def audit_sessions(self, audits: Sequence[Audit]) -> None:
         """Compare sessions with their rows."""

@@ -10,7 +10,7 @@ import msgspec
 from ....domain.instant import Instant
 from ....observability.loops import GuardedLoop
 from .connection import connect
-from .lane import Lane, close_quietly
+from .lane import Lane, close_quietly, unavailable
 from .transaction import Connection, PostgresTransaction
 
 CHANNEL = "rexecutor"
@@ -97,9 +97,9 @@ class HintListener:
                 await connection.fetchval("SELECT 1", timeout=_HEARTBEAT_SECONDS)
             else:
                 self._connection = None
-        except Exception:
+        except Exception as error:
             await self.close()
-            raise
+            raise unavailable(error) from error
 
     async def _open(self) -> Connection:
         self._connection = connection = await connect(self._url)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ....domain.instant import Instant
 from ....domain.lifecycle import lose
 from ....domain.status import JobStatus
 from ....observability.metrics import LOST, RESCUED
@@ -43,10 +44,10 @@ async def resume_sessions(transaction: PostgresTransaction, resumes: Sequence[Re
     return [await _resume(transaction, resume) for resume in resumes]
 
 
-async def rescue_jobs(transaction: PostgresTransaction, rounds: Sequence[None]) -> list[int]:
-    """Take jobs back from expired leases, a bounded number a round; return how many in each."""
+async def rescue_jobs(transaction: PostgresTransaction, asked_at: Sequence[Instant]) -> list[int]:
+    """Take jobs back from leases that had run out when it was asked for, a bounded number; return how many in each."""
     await transaction.begin()
-    return [await _rescue(transaction) for _ in rounds]
+    return [await _rescue(transaction, min(each, transaction.now) - transaction.grace) for each in asked_at]
 
 
 async def _resume(transaction: PostgresTransaction, resume: Resume) -> Resumed | None:
@@ -84,12 +85,12 @@ async def _resume(transaction: PostgresTransaction, resume: Resume) -> Resumed |
     return resumed
 
 
-async def _rescue(transaction: PostgresTransaction) -> int:
+async def _rescue(transaction: PostgresTransaction, expired_at: Instant) -> int:
     connection = transaction.connection
-    empty = [row["id"] for row in await connection.fetch(LOCK_EMPTY, transaction.living_since)]
+    empty = [row["id"] for row in await connection.fetch(LOCK_EMPTY, expired_at)]
     if empty:
         await connection.execute(_FORGET_EMPTY, empty)
-    expired = [row["id"] for row in await connection.fetch(LOCK_EXPIRED, transaction.living_since)]
+    expired = [row["id"] for row in await connection.fetch(LOCK_EXPIRED, expired_at)]
     if not expired:
         return 0
     states = [state_of(row) for row in await connection.fetch(SELECT_STATES_BY_LEASES, expired, RESCUE_BATCH)]

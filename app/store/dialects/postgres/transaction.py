@@ -68,11 +68,6 @@ class PostgresTransaction:
         """How long after its end a lease is let be, in microseconds."""
         return int(self.rules.grace_seconds * 1_000_000)
 
-    @property
-    def living_since(self) -> Instant:
-        """A lease that ended before this has run out; later ones may be about to be renewed."""
-        return self.now - self.grace
-
     async def begin(self) -> None:
         """Let all further statements be one transaction."""
         if not self.has_begun:
