@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import asyncpg
 import pytest
 
 from app.backend.contract import Subscription
@@ -20,7 +21,9 @@ from app.domain.status import JobStatus
 from app.domain.stream import Revoke, SubscriptionReplaced
 from app.domain.uniqueness import Replace, ReplaceField
 from app.store.claim import ClaimCall, Demand
-from app.store.dialects.postgres.locks import keys_of
+from app.store.dialects.postgres.locks import LOCK_IN_MODES, keys_of
+from app.store.dialects.postgres.transaction import columns
+from app.store.dialects.postgres.unique import _locks
 from tests.builders import DAY, FAILURE, MINUTE, new_job, now, unique
 from tests.delivery.streams import eventually, spin, subscribed, take, take_events
 from tests.postgres import empty, run
@@ -30,6 +33,7 @@ Value = TypeVar("Value")
 
 EXISTING, INSERTED, REPLACED = EnqueueOutcome.EXISTING, EnqueueOutcome.INSERTED, EnqueueOutcome.REPLACED
 ROUNDS = 5
+MOVE = Replace(frozenset({ReplaceField.SCHEDULED_AT}))
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -109,6 +113,54 @@ class TestUnique:
             )
         )
         assert Counter(each.outcome for result in results for each in result)[INSERTED] == len(names)
+
+    async def test_bulks_with_plain_and_unique_jobs_have_an_order(self, servers):
+        """Each bulk's plain job is a duplicate of the other's unique one: whichever comes second finds it."""
+        for number in range(20):
+            names = [f"a{number}", f"b{number}"]
+            bulks = [
+                [new_job(plain), *(new_job(f"filler{number}") for _ in range(50)), new_job(own, unique=by_executor)]
+                for plain, own in (names, names[::-1])
+                for by_executor in (unique(executor=True),)
+            ]
+            both = await asyncio.gather(
+                *(server.enqueue_many(bulk) for server, bulk in zip(servers, bulks, strict=True))
+            )
+            assert Counter(results[-1].outcome for results in both) == {INSERTED: 1, EXISTING: 1}
+
+    @pytest.mark.parametrize(
+        ("first", "second", "waits"),
+        [
+            (new_job(unique=unique(key="k")), new_job(unique=unique(key="k")), True),
+            (new_job(unique=unique(key="k")), new_job(unique=unique(key="another")), False),
+            (new_job(unique=unique(key="k")), new_job("post", unique=unique(key="k", executor=True)), True),
+            (new_job(unique=unique(key="k")), new_job(unique=unique(executor=True)), True),
+            (new_job(unique=unique(key="k")), new_job("post", unique=unique(executor=True)), False),
+            (new_job(unique=unique(key="k")), new_job("post", unique=unique(executor=True, on_conflict=MOVE)), True),
+            (new_job(unique=unique(key="k", on_conflict=MOVE)), new_job("post", unique=unique(executor=True)), True),
+            (new_job(unique=unique(executor=True)), new_job(unique=unique(executor=True)), True),
+            (new_job(unique=unique(executor=True)), new_job("post", unique=unique(executor=True)), False),
+            (new_job(unique=unique(within=MINUTE)), new_job("post", unique=unique(key="k")), True),
+        ],
+    )
+    async def test_of_two_that_might_miss_each_other_one_waits(self, servers, postgres_database, first, second, waits):
+        held = await asyncpg.connect(postgres_database)
+        try:
+            async with held.transaction():
+                await held.execute(LOCK_IN_MODES, *columns(_locks([first]), 3))
+                enqueuing = asyncio.create_task(servers[0].enqueue(second))
+                waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                async with asyncio.timeout(30):
+                    while not enqueuing.done() and not await held.fetch(waiting):
+                        pass
+                assert enqueuing.done() is not waits
+            assert (await enqueuing).outcome is INSERTED
+        finally:
+            await held.close()
+
+    async def test_bulk_of_very_many_keys_goes_in(self, servers):
+        jobs = [new_job(unique=unique(key=number)) for number in range(5_000)]
+        assert {result.outcome for result in await servers[0].enqueue_many(jobs)} == {INSERTED}
 
     def test_locks_are_taken_in_one_order_whatever_the_order_of_the_jobs(self):
         """Two who took them in two orders would wait in a circle."""

@@ -14,10 +14,13 @@ from ....domain.uniqueness import Replace, ReplaceField, UniquenessCriteria
 from ....observability.metrics import ENQUEUED
 from .duplicates import select_duplicate
 from .insert import check_payload, insert_rows, scheduled_at
-from .locks import LOCK, LOCK_MANY, LOCK_SHARED, UNIQUE, UNIQUE_IN_EXECUTOR, keys_of
-from .transaction import PostgresTransaction
+from .locks import LOCK_IN_MODES, MOVES, UNIQUE, UNIQUE_BY_KEY, UNIQUE_IN_EXECUTOR, key_of_name
+from .transaction import PostgresTransaction, columns
 
 _EVER = 2**62
+_EVERYTHING = [(UNIQUE, 0, True)]
+_MOST_LOCKS = 200
+"""In one transaction: the server has room for some thousands in all."""
 
 
 async def insert_unique(transaction: PostgresTransaction, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
@@ -31,18 +34,41 @@ async def insert_unique(transaction: PostgresTransaction, jobs: Sequence[Enqueua
 
 
 async def lock_for(transaction: PostgresTransaction, jobs: Sequence[EnqueuableJob]) -> None:
-    """Take all locks that unique jobs need, up front and in the one order: what is searched for later stays away.
+    """Take all locks that unique jobs need, up front and in the one order: what is searched for later stays away."""
+    if any(job.uniqueness_criteria is not None for job in jobs):
+        await transaction.connection.execute(LOCK_IN_MODES, *columns(_locks(jobs), 3))
 
-    The global lock comes first, shared unless some criteria compare jobs of all executors; then those of executors.
+
+def _locks(jobs: Sequence[EnqueuableJob]) -> list[tuple[int, int, bool]]:
+    """Return kinds, keys and whether to lock exclusively, in the order in which all take them.
+
+    Of two enqueues that might each miss what the other writes, one waits. Who searches an executor has it for itself,
+    who only inserts into it, with a key or none, shares it; who searches by a key has the key for itself. A key alone
+    finds jobs of other executors too: it shares a lock with its like, so that no search by executor moves such a job
+    meanwhile. What searches everywhere, or moves what a key alone finds, has all for itself.
     """
-    unique = [job for job in jobs if job.uniqueness_criteria is not None]
-    if not unique:
-        return
-    everywhere = any(not job.uniqueness_criteria.executor for job in unique if job.uniqueness_criteria is not None)
-    await transaction.connection.execute(LOCK if everywhere else LOCK_SHARED, UNIQUE, 0)
-    if not everywhere:
-        keys = keys_of(job.executor for job in unique)
-        await transaction.connection.execute(LOCK_MANY, UNIQUE_IN_EXECUTOR, keys)
+    wanted: dict[tuple[int, int], bool] = {(UNIQUE, 0): False}
+
+    def want(kind: int, name: str, *, exclusive: bool) -> None:
+        place = kind, key_of_name(name)
+        wanted[place] = exclusive or wanted.get(place, False)
+
+    for job in jobs:
+        criteria = job.uniqueness_criteria
+        by_executor = criteria is not None and criteria.key is None and criteria.executor
+        want(UNIQUE_IN_EXECUTOR, job.executor, exclusive=by_executor)
+        if criteria is None:
+            continue
+        moves = criteria.on_conflict is not None and ReplaceField.SCHEDULED_AT in criteria.on_conflict.fields
+        if not criteria.executor and (criteria.key is None or moves):
+            return _EVERYTHING
+        if criteria.key is not None:
+            want(UNIQUE_BY_KEY, msgspec.json.encode(criteria.key).decode(), exclusive=True)
+        if not criteria.executor or (by_executor and moves):
+            want(MOVES, "", exclusive=by_executor)
+    if len(wanted) > _MOST_LOCKS:
+        return _EVERYTHING
+    return [(*place, exclusive) for place, exclusive in sorted(wanted.items())]
 
 
 async def insert_in_order(transaction: PostgresTransaction, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
