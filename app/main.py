@@ -62,7 +62,7 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
             meter.committed(effects.tally)
         registry.committed(effects)
 
-    dialect = open_dialect(settings.database_url, rules, committed)
+    dialect = open_dialect(settings.database_url, rules, committed, behind_pooler=settings.is_behind_pooler)
     async with asyncio.TaskGroup() as tasks:
         registry = Registry(
             dialect,
@@ -73,7 +73,7 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
         )
         dialect.hold()
         if settings.migrate:
-            await asyncio.to_thread(migrations.upgrade, settings.database_url)
+            await asyncio.to_thread(migrations.upgrade, settings.database_url, behind_pooler=settings.is_behind_pooler)
         await dialect.start()
         try:
             service = SqlBackend(
@@ -102,13 +102,15 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
             await dialect.stop()
 
 
-def migrate_database(url: str, revision: str) -> None:
+def migrate_database(settings: Settings, revision: str) -> None:
     """Bring a database's schema to a revision. Raises DatabaseHeld while a server has the database for itself."""
     dialect = open_dialect(
-        url, StoreRules(owner="", require_fence=False, payload_bytes=0, grace_seconds=0), lambda _: None
+        settings.database_url,
+        StoreRules(owner="", require_fence=False, payload_bytes=0, grace_seconds=0),
+        lambda _: None,
     )
     dialect.hold()
-    migrations.upgrade(url, revision)
+    migrations.upgrade(settings.database_url, revision, behind_pooler=settings.is_behind_pooler)
 
 
 def app_for(service: Service, settings: Settings, meter: Meter) -> FastAPI:

@@ -29,6 +29,10 @@ class Settings(BaseSettings):
     database_url: Annotated[
         str, Field(description="Database, as a plain URL without a driver: `sqlite:///…` or `postgresql://…`.")
     ] = "sqlite:///rexecutor.db"
+    pooler: Annotated[
+        Literal["none", "transaction"],
+        Field(description="What stands before PostgreSQL: `transaction` for a pooler like pgbouncer in that mode."),
+    ] = "none"
     reserve_bytes: Annotated[
         int,
         Field(
@@ -85,6 +89,11 @@ class Settings(BaseSettings):
     failpoints: Annotated[
         str, Field(description="For tests of crashes only: where to exit, as in `insert_jobs.before_commit=exit@3`.")
     ] = ""
+
+    @property
+    def is_behind_pooler(self) -> bool:
+        """Whether each transaction may meet another connection of the database."""
+        return self.pooler == "transaction"
 
     @field_validator("failpoints")
     @classmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.backend.extensions import Service
+from tests.pooler import pooled_url, running_pgbouncer, running_pooler
 from tests.postgres import Server, empty, running_server
 from tests.services import running_service
 
@@ -22,6 +23,27 @@ def postgres_database(postgres: Server) -> Iterator[str]:
     """A database that tests use one after the other: to empty it is faster than to make one."""
     with postgres.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres: Server) -> Iterator[int]:
+    """The port of a pooler that gives each transaction another connection."""
+    with running_pooler(postgres.url) as (_, port):
+        yield port
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Server) -> Iterator[int]:
+    """The port of a pgbouncer in transaction mode, where one is installed."""
+    with running_pgbouncer(postgres.url) as port:
+        yield port
+
+
+@pytest.fixture
+def pooled_database(request: pytest.FixtureRequest, postgres_database: str) -> str:
+    """An empty database through a pooler: ours, unless the test is for several."""
+    empty(postgres_database)
+    return pooled_url(postgres_database, request.getfixturevalue(getattr(request, "param", "pooler")))
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def run(url: str, statement: str) -> list[asyncpg.Record]:
     """Run one statement on a connection of its own, whether or not an event loop runs here."""
 
     async def fetch() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
+        connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS, statement_cache_size=0)
         try:
             return await connection.fetch(statement)
         finally:

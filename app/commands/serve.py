@@ -70,7 +70,7 @@ def migrate(revision: str) -> int:
     def run() -> None:
         settings = _settings()
         _configure_logging(settings)
-        migrate_database(settings.database_url, revision)
+        migrate_database(settings, revision)
         print(f"{describe_url(settings.database_url)} is at {revision}")
 
     return _failing_in_one_line(run)

@@ -23,21 +23,24 @@ class UnusableUrl(ValueError):
     """The database URL names no database that the service can use; the message says what it takes."""
 
 
-def open_dialect(url: str, rules: StoreRules, committed: EffectsListener) -> Dialect:
-    """Return the dialect of a URL, not yet started; ``committed`` hears of each committed transaction."""
+def open_dialect(url: str, rules: StoreRules, committed: EffectsListener, *, behind_pooler: bool = False) -> Dialect:
+    """Return the dialect of a URL, not yet started; ``committed`` hears of each committed transaction.
+
+    ``behind_pooler`` says that the URL leads to a pooler of transactions, in front of a PostgreSQL.
+    """
     if _is_postgres(parse_url(url)):
         from .dialects.postgres.dialect import PostgresDialect
 
-        return PostgresDialect(url, rules, committed)
+        return PostgresDialect(url, rules, committed, behind_pooler=behind_pooler)
     return SqliteDialect(database_file(url), rules, committed)
 
 
-def migrate(url: str, action: Callable[[Connection], Result]) -> Result:
+def migrate(url: str, action: Callable[[Connection], Result], *, behind_pooler: bool = False) -> Result:
     """Run what changes the schema, or looks at it, in one transaction. Raises DatabaseUnusable."""
     if _is_postgres(parse_url(url)):
         from .dialects.postgres.migration import migrate as migrate_postgres
 
-        return migrate_postgres(url, action)
+        return migrate_postgres(url, action, behind_pooler=behind_pooler)
     return migrate_sqlite(url, action)
 
 

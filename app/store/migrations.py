@@ -38,10 +38,10 @@ def fits(revision: str) -> bool:
     return revision not in {each.revision for each in ScriptDirectory(str(_SCRIPTS)).walk_revisions()}
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str, revision: str = "head", *, behind_pooler: bool = False) -> None:
     """Bring a database to a revision, creating it if need be. Raises DatabaseUnusable."""
     try:
-        _run(url, lambda config: command.upgrade(config, revision))
+        _run(url, lambda config: command.upgrade(config, revision), behind_pooler=behind_pooler)
     except CommandError as error:
         raise DatabaseUnusable(f"cannot bring the database to {revision}: {error}") from error
 
@@ -61,7 +61,7 @@ def current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _run(url: str, action: Callable[[Config], object]) -> None:
+def _run(url: str, action: Callable[[Config], object], *, behind_pooler: bool = False) -> None:
     def run(connection: Connection) -> None:
         config = Config()
         config.set_main_option("script_location", str(_SCRIPTS))
@@ -69,4 +69,4 @@ def _run(url: str, action: Callable[[Config], object]) -> None:
         config.attributes["metadata"] = metadata
         action(config)
 
-    migrate(url, run)
+    migrate(url, run, behind_pooler=behind_pooler)

@@ -28,7 +28,15 @@ def postgres_server(postgres: Server, server_process: ServerProcess) -> Iterator
         yield database_url, server_process.serve(database_url=database_url, lease_seconds=LEASE_SECONDS)
 
 
-@pytest.fixture(params=["sqlite in process", "postgres in process", "sqlite over the wire", "postgres over the wire"])
+@pytest.fixture(
+    params=[
+        "sqlite in process",
+        "postgres in process",
+        "postgres behind a pooler in process",
+        "sqlite over the wire",
+        "postgres over the wire",
+    ]
+)
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
     """A backend with an empty database."""
     file_url = f"sqlite:///{tmp_path}/jobs.db"
@@ -40,6 +48,11 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
             url: str = request.getfixturevalue("postgres_database")
             empty(url)
             async with running_service(tmp_path, database_url=url, lease_seconds=LEASE_SECONDS) as service:
+                yield service
+        case "postgres behind a pooler in process":
+            pooled: str = request.getfixturevalue("pooled_database")
+            of_pooled = {"database_url": pooled, "pooler": "transaction", "lease_seconds": LEASE_SECONDS}
+            async with running_service(tmp_path, **of_pooled) as service:
                 yield service
         case "sqlite over the wire":
             servers: ServerProcess = request.getfixturevalue("server_process")

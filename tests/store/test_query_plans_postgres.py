@@ -16,7 +16,7 @@ from app.domain.query import And, ExecutorEqual, IdEquals, IdIn, StatusEqual
 from app.domain.status import JobStatus
 from app.store.dialects.postgres.acknowledge import COMPLETE_HELD
 from app.store.dialects.postgres.claim_statement import CLAIM, CLAIM_OPENING_LEASES
-from app.store.dialects.postgres.connection import connect
+from app.store.dialects.postgres.connection import Road
 from app.store.dialects.postgres.duplicates import select_duplicate
 from app.store.dialects.postgres.leases import RENEW_SESSIONS
 from app.store.dialects.postgres.notices import SELECT_OWN
@@ -118,7 +118,7 @@ def url(postgres) -> Iterator[str]:
 @pytest.fixture
 async def hot(url) -> AsyncIterator[asyncpg.Connection]:
     """A connection as those of the lanes are."""
-    connection = await connect(url, hot=True)
+    connection = await Road(url).connect(hot=True)
     yield connection
     await connection.close()
 
@@ -223,7 +223,7 @@ async def test_no_usual_read_scans_the_jobs(url, tmp_path):
         await service.list_executors()
         await service.metrics()
     assert len(executed) > 10
-    reader = await connect(url)
+    reader = await Road(url).connect()
     found = {
         statement: faults(
             json.loads(await reader.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *given)), LARGE - {"leases"}

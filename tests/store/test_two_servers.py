@@ -38,10 +38,19 @@ MOVE = Replace(frozenset({ReplaceField.SCHEDULED_AT}))
 pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.fixture(params=["straight", "behind a pooler"])
+def road(request) -> dict[str, str]:
+    """How both servers reach their empty database."""
+    if request.param == "straight":
+        url = request.getfixturevalue("postgres_database")
+        empty(url)
+        return {"database_url": url}
+    return {"database_url": request.getfixturevalue("pooled_database"), "pooler": "transaction"}
+
+
 @pytest.fixture
-async def servers(request, postgres_database, tmp_path) -> AsyncIterator[tuple[Service, Service]]:
-    empty(postgres_database)
-    of_both = {"database_url": postgres_database, "lease_seconds": getattr(request, "param", 30)}
+async def servers(request, road, tmp_path) -> AsyncIterator[tuple[Service, Service]]:
+    of_both = {**road, "lease_seconds": getattr(request, "param", 30)}
     async with running_service(tmp_path, **of_both) as one, running_service(tmp_path, **of_both) as other:
         yield one, other
 
@@ -356,6 +365,7 @@ class TestNews:
             await eventually(lambda: no_rows(servers[1], "SELECT FROM notices"))
             assert worker.held_jobs == 0
 
+    @pytest.mark.parametrize("road", ["straight"], indirect=True)
     async def test_hints_reach_the_other_server_at_once(self, servers):
         """Without them each job would wait for a poll, half a second on average."""
         rounds = 20
@@ -367,6 +377,7 @@ class TestNews:
                 await take_one(servers, worker)
             assert time.monotonic() - began < rounds * 0.25
 
+    @pytest.mark.parametrize("road", ["straight"], indirect=True)
     async def test_lost_listener_comes_back_and_nothing_waits_for_it(self, servers):
         listeners = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         async with subscribed(servers[1], prefetch=1) as worker:
@@ -394,7 +405,7 @@ async def take_one(servers: tuple[Service, Service], worker: Subscription) -> No
 
 
 async def rows(server: Service, statement: str) -> list[Any]:
-    return await asyncio.to_thread(run, server._dialect._url, statement)
+    return await asyncio.to_thread(run, server._dialect._road.url, statement)
 
 
 async def no_rows(server: Service, statement: str) -> bool:

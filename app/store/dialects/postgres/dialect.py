@@ -30,7 +30,7 @@ from .administration import delete_jobs, rerun_jobs, update_jobs
 from .audit import audit_sessions
 from .claim import claim_jobs
 from .clock import DatabaseClock
-from .connection import connect
+from .connection import Road
 from .counts import current_counts, folding
 from .gauges import SELECT_OLDEST, SELECT_OLDEST_OF_EXECUTOR
 from .hints import HintListener, HintSender
@@ -50,6 +50,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CLAIMS_AT_ONCE = 2
+_POLL_SECONDS = 1.0
+_POLL_WITHOUT_HINTS_SECONDS = 0.25
 _DISK_FULL = "53100"
 
 
@@ -59,12 +61,15 @@ class PostgresDialect:
     What takes jobs from leases, or moves them between leases, shares a lane: it is told of in the order of its commits.
     """
 
-    fallback_seconds = 1.0
     shares_transactions = False
 
-    def __init__(self, url: str, rules: StoreRules, committed: EffectsListener) -> None:
-        """Serve a database whose schema is at head; ``committed`` hears of each committed transaction's effects."""
-        self._url = url
+    def __init__(self, url: str, rules: StoreRules, committed: EffectsListener, *, behind_pooler: bool = False) -> None:
+        """Serve a database whose schema is at head; ``committed`` hears of each committed transaction's effects.
+
+        Behind a pooler there are no hints: nobody can listen there. Then polls come more often.
+        """
+        self.fallback_seconds = _POLL_WITHOUT_HINTS_SECONDS if behind_pooler else _POLL_SECONDS
+        self._road = Road(url, behind_pooler)
         self._rules = rules
         self._committed = committed
         self._clock = DatabaseClock()
@@ -73,11 +78,11 @@ class PostgresDialect:
         )
         self._claims = self._lane(width=_CLAIMS_AT_ONCE, alone=True)
         self._hints = self._lane()
-        self._notices = NoticeReader(self._settlements, self._rest)
+        self._notices = NoticeReader(self._settlements, self._rest, poll_seconds=self.fallback_seconds)
         self._sender = HintSender(self._hints, rules.owner)
-        self._listener = HintListener(url, rules.owner, ready=self._heard, noticed=self._notices.noticed)
-        self._lookups: AsyncEngine = open_readers(url)
-        self._searches: AsyncEngine = open_readers(url)
+        self._listener = HintListener(self._road, rules.owner, ready=self._heard, noticed=self._notices.noticed)
+        self._lookups: AsyncEngine = open_readers(self._road)
+        self._searches: AsyncEngine = open_readers(self._road)
 
     def hold(self) -> None:
         """Take nothing: the database is for many."""
@@ -104,8 +109,7 @@ class PostgresDialect:
         return (
             folding(self._rest),
             self._clock.setting(self._rest),
-            self._sender.loop,
-            self._listener.loop,
+            *(() if self._road.is_pooled else (self._sender.loop, self._listener.loop)),
             self._notices.loop,
         )
 
@@ -216,11 +220,11 @@ class PostgresDialect:
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Read with one view of the data."""
-        return reading(self._lookups)
+        return reading(self._lookups, self._road)
 
     def searching(self, *, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """Read on connections of its own; a statement still running after ``seconds`` is ended."""
-        return reading(self._searches, seconds=seconds)
+        return reading(self._searches, self._road, seconds=seconds)
 
     def counts(self) -> FromClause:
         """Add what was appended to what was added up."""
@@ -254,14 +258,12 @@ class PostgresDialect:
         return cast(column, JSONB).has_any(_array(tags)) if tags else false()
 
     def _lane(self, *, width: int = 1, alone: bool = False) -> Lane:
-        return Lane(
-            lambda: connect(self._url, hot=True), self._rules, self._told, self._doubted, width=width, alone=alone
-        )
+        return Lane(self._road, self._rules, self._told, self._doubted, width=width, alone=alone)
 
     def _told(self, transaction: PostgresTransaction) -> None:
         """Tell of a committed transaction, here and at the other servers."""
         self._committed(transaction.effects)
-        if transaction.effects.ready or transaction.others:
+        if not self._road.is_pooled and (transaction.effects.ready or transaction.others):
             self._sender.add(transaction.effects.ready, transaction.others)
 
     def _doubted(self) -> None:

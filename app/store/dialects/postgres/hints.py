@@ -9,7 +9,7 @@ import msgspec
 
 from ....domain.instant import Instant
 from ....observability.loops import GuardedLoop
-from .connection import connect
+from .connection import Road
 from .lane import Lane, close_quietly, unavailable
 from .transaction import Connection, PostgresTransaction
 
@@ -69,11 +69,11 @@ class HintListener:
     """Hears the others' hints on a connection of its own; opens another as soon as that is lost."""
 
     def __init__(
-        self, url: str, owner: str, *, ready: Callable[[Mapping[str, Instant]], None], noticed: Callable[[], None]
+        self, road: Road, owner: str, *, ready: Callable[[Mapping[str, Instant]], None], noticed: Callable[[], None]
     ) -> None:
         """Tell of ready jobs, and that there are, or may be, notices for this server."""
         self.loop = GuardedLoop("hint_listening", self._listen)
-        self._url = url
+        self._road = road
         self._owner = owner
         self._ready = ready
         self._noticed = noticed
@@ -102,7 +102,7 @@ class HintListener:
             raise unavailable(error) from error
 
     async def _open(self) -> Connection:
-        self._connection = connection = await connect(self._url)
+        self._connection = connection = await self._road.connect()
         self._lost.clear()
         connection.add_termination_listener(lambda _: self._lost.set())
         await connection.add_listener(CHANNEL, self._hear)

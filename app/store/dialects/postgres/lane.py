@@ -15,7 +15,7 @@ import asyncpg
 from ....domain.errors import DatabaseUnavailable, OutcomeUnknown
 from ...group_commit import MAX_ITEMS_PER_COMMIT, Member, resolve
 from ..base import StoreRules
-from .connection import Connect
+from .connection import Road
 from .transaction import Connection, PostgresTransaction
 
 Item = TypeVar("Item")
@@ -36,7 +36,7 @@ class Lane:
 
     def __init__(
         self,
-        connect: Connect,
+        road: Road,
         rules: StoreRules,
         told: Callable[[PostgresTransaction], None],
         doubted: Callable[[], None],
@@ -49,7 +49,7 @@ class Lane:
         With ``alone``, members never share a transaction. ``doubted`` hears of each transaction whose outcome nobody
         knows, before its members do.
         """
-        self._connect = connect
+        self._road = road
         self._rules = rules
         self._told = told
         self._doubted = doubted
@@ -99,7 +99,7 @@ class Lane:
                 if connection is not None and connection.is_closed():
                     connection = None
                 try:
-                    connection = connection or await self._connect()
+                    connection = connection or await self._road.connect(hot=True)
                 except Exception as error:  # noqa: BLE001 - each member gets its error, and the lane lives on
                     # Those behind it would wait for the same in turn, each for the whole time limit.
                     batch += self._waiting
@@ -160,8 +160,11 @@ class Lane:
 
     async def _in_transaction(self, connection: Connection, batch: list[PostgresMember]) -> None:
         began = time.perf_counter_ns()
-        transaction = PostgresTransaction(connection, self._rules)
+        transaction = PostgresTransaction(connection, self._rules, self._road.begin)
         try:
+            if self._road.is_pooled:
+                # Its settings hold for the transaction only: there must be one.
+                await transaction.open()
             results = await _awaitable(batch[0].run)(transaction, [item for member in batch for item in member.items])
             await transaction.commit()
         except BaseException as error:
@@ -221,7 +224,7 @@ def _says_nothing(error: Exception) -> bool:
 
 async def _roll_back(transaction: PostgresTransaction) -> None:
     connection = transaction.connection
-    if connection.is_closed() or not (transaction.has_begun or connection.is_in_transaction()):
+    if connection.is_closed() or not (transaction.is_open or connection.is_in_transaction()):
         return
     try:
         await connection.execute("ROLLBACK", timeout=_ROLLBACK_SECONDS)

@@ -10,24 +10,24 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ..base import DatabaseUnusable
-from .connection import CONNECT_SECONDS
+from .connection import CONNECT_SECONDS, Road
 from .locks import MIGRATION
 
 Result = TypeVar("Result")
 
 
-def migrate(url: str, action: Callable[[Connection], Result]) -> Result:
+def migrate(url: str, action: Callable[[Connection], Result], *, behind_pooler: bool = False) -> Result:
     """Run ``action`` in one transaction under the lock of migrations. Raises DatabaseUnusable.
 
     To be called where no event loop runs.
     """
-    return asyncio.run(_migrate(url, action))
+    return asyncio.run(_migrate(Road(url, behind_pooler), action))
 
 
-async def _migrate(url: str, action: Callable[[Connection], Result]) -> Result:
+async def _migrate(road: Road, action: Callable[[Connection], Result]) -> Result:
     async def connect() -> asyncpg.Connection:
         # Without the timeouts of the service: to rewrite a table may take long, and so may the wait for another.
-        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings={"timezone": "UTC"})
+        return await asyncpg.connect(road.url, timeout=CONNECT_SECONDS, statement_cache_size=road.statement_cache_size)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:

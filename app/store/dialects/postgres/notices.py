@@ -16,7 +16,6 @@ from .lane import Lane
 from .transaction import NOW, PostgresTransaction
 
 _BATCH = 1_000
-_POLL_SECONDS = 1.0
 _KEPT_MICROSECONDS = 10 * 60 * 1_000_000
 """Whoever has not read its notices by then has no living session any more."""
 
@@ -29,10 +28,11 @@ _FORGET = f"DELETE FROM notices WHERE inserted_at < {NOW} - {_KEPT_MICROSECONDS}
 
 
 class NoticeReader:
-    """Reads this server's notices when it is told that there are some, and each second."""
+    """Reads this server's notices when it is told that there are some, and again and again."""
 
-    def __init__(self, settlements: Lane, rest: Lane) -> None:
+    def __init__(self, settlements: Lane, rest: Lane, *, poll_seconds: float) -> None:
         """Read in the lane of what takes jobs from leases, so that all of that is told of in its order."""
+        self._poll_seconds = poll_seconds
         self.loop = GuardedLoop("notice_reading", self._read)
         self._settlements = settlements
         self._rest = rest
@@ -44,7 +44,7 @@ class NoticeReader:
 
     async def _read(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_POLL_SECONDS):
+            async with asyncio.timeout(self._poll_seconds):
                 await self._noticed.wait()
         self._noticed.clear()
         (ids,) = await self._settlements.submit(read_notices, [None])

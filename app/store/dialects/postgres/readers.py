@@ -3,28 +3,23 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ....domain.errors import QueryTooComplex
-from .connection import CONNECT_SECONDS, connect
+from .connection import CONNECT_SECONDS, Road
 
 _READERS = 2
 _QUERY_CANCELLED = "57014"
 
 
-def open_readers(url: str) -> AsyncEngine:
+def open_readers(road: Road) -> AsyncEngine:
     """Return a pool whose connections are opened when they are first needed."""
-
-    async def connect_reader() -> asyncpg.Connection:
-        return await connect(url)
-
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect_reader,
+        async_creator=road.connect,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=_READERS,
         max_overflow=0,
@@ -35,10 +30,12 @@ def open_readers(url: str) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def reading(engine: AsyncEngine, *, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
+async def reading(engine: AsyncEngine, road: Road, *, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
     """Read with one view of the data; a statement still running after ``seconds`` raises QueryTooComplex."""
     async with engine.connect() as connection:
         await connection.execution_options(postgresql_readonly=True)
+        if road.prepare_reading is not None:
+            await connection.execute(text(road.prepare_reading))
         if seconds is not None:
             await connection.execute(
                 text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": f"{seconds * 1000:.0f}"}

@@ -48,14 +48,18 @@ class PostgresTransaction:
     One statement alone is a transaction by itself, and spares two trips; whatever takes more begins with :meth:`begin`.
     """
 
-    __slots__ = ("_told", "connection", "counts", "effects", "has_begun", "now", "others", "rules")
+    __slots__ = ("_begin", "_told", "connection", "counts", "effects", "has_begun", "is_open", "now", "others", "rules")
 
-    def __init__(self, connection: Connection, rules: StoreRules) -> None:
+    def __init__(self, connection: Connection, rules: StoreRules, begin: str = "BEGIN") -> None:
         """Begin to collect."""
         self.connection = connection
         self.rules = rules
         self.effects = Effects()
+        self._begin = begin
+        self.is_open = False
+        """Whether the server was told that what follows is one transaction."""
         self.has_begun = False
+        """Whether what the changes add up to is left to the commit."""
         self.now: Instant = 0
         """Known from the begin on."""
         self.counts: defaultdict[tuple[str, JobStatus], int] = defaultdict(int)
@@ -71,9 +75,15 @@ class PostgresTransaction:
     async def begin(self) -> None:
         """Let all further statements be one transaction."""
         if not self.has_begun:
-            await self.connection.execute("BEGIN")
+            await self.open()
             self.has_begun = True
             self.now = await self.connection.fetchval(_SELECT_NOW)
+
+    async def open(self) -> None:
+        """Let even a statement that would be a transaction by itself be part of this one."""
+        if not self.is_open:
+            await self.connection.execute(self._begin)
+            self.is_open = True
 
     async def row(self, statement: str, *parameters: Any) -> Any:
         """Return the only row of a statement that always has one."""
@@ -87,12 +97,12 @@ class PostgresTransaction:
 
     async def commit(self) -> None:
         """Write what the changes add up to, and make all durable."""
-        if not self.has_begun:
-            return
-        await self._write_counts()
-        await self.tell_settled()
-        await self._forget_leases({settlement.lease_id for settlement in self.effects.settled})
-        await self.connection.execute("COMMIT")
+        if self.has_begun:
+            await self._write_counts()
+            await self.tell_settled()
+            await self._forget_leases({settlement.lease_id for settlement in self.effects.settled})
+        if self.is_open:
+            await self.connection.execute("COMMIT")
 
     async def tell_settled(self) -> None:
         """Write notices of the jobs that were taken from other servers' connections; before their leases are ended."""
