@@ -24,6 +24,9 @@ _HOT_SETTINGS = {"enable_seqscan": "off", "enable_bitmapscan": "off", "plan_cach
 _LOCAL = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in (_SETTINGS | _HOT_SETTINGS).items())
 _PREPARE_READING = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
 
+# All that statements here are given.
+_ARRAYS = "SELECT $1::bool[], $2::int[], $3::bigint[], $4::text[]"
+
 
 class Road(Struct, frozen=True):
     """The way to a database: straight, or through a pooler that may give each transaction another connection.
@@ -73,7 +76,7 @@ async def _look_up_arrays(connection: asyncpg.Connection) -> None:
     """
     try:
         await connection.execute("BEGIN")
-        await connection.fetchrow("SELECT $1::int[], $2::bigint[], $3::text[]", [], [], [])
+        await connection.fetchrow(_ARRAYS, [], [], [], [])
         await connection.execute("ROLLBACK")
     except BaseException:
         connection.terminate()
