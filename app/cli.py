@@ -38,6 +38,18 @@ def migrate(*, revision: Annotated[str, Parameter(help="The revision to go to.")
 
 
 @app.command
+def copy(
+    *,
+    source: Annotated[str, Parameter(name="--from", help="Database to copy, which no server uses.")],
+    target: Annotated[str, Parameter(name="--to", help="Database without jobs.")],
+) -> int:
+    """Move all jobs from one database to another, as from an SQLite file to PostgreSQL; all or nothing."""
+    from .commands.copy import copy as run
+
+    return run(source, target)
+
+
+@app.command
 def demo() -> int:
     """Watch real workers run a real mix of jobs, failures and a crash among them, in half a minute."""
     from .commands.demo.command import run

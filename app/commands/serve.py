@@ -49,7 +49,7 @@ def serve(*, migrate: bool | None = None, strict_settings: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
 
     def run() -> None:
-        settings = _settings()
+        settings = read_settings()
         unknown = unknown_variables(os.environ)
         if unknown and strict_settings:
             raise _Refused("settings: " + "; ".join(_complaint(*each) for each in sorted(unknown.items())))
@@ -61,19 +61,19 @@ def serve(*, migrate: bool | None = None, strict_settings: bool = False) -> int:
         with _listen(settings) as listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listening))
 
-    return _failing_in_one_line(run)
+    return failing_in_one_line(run)
 
 
 def migrate(revision: str) -> int:
     """Bring the schema to a revision; return the exit status."""
 
     def run() -> None:
-        settings = _settings()
+        settings = read_settings()
         _configure_logging(settings)
         migrate_database(settings, revision)
         print(f"{describe_url(settings.database_url)} is at {revision}")
 
-    return _failing_in_one_line(run)
+    return failing_in_one_line(run)
 
 
 async def _serve(settings: Settings, listening: socket.socket) -> None:
@@ -225,7 +225,8 @@ def _tell_where(settings: Settings, listening: socket.socket) -> None:
     print(f"rexecutor serves {url}  docs {url}/docs  database {database}", flush=True)
 
 
-def _settings() -> Settings:
+def read_settings() -> Settings:
+    """Return the settings of the environment; what is wrong with them is one line for :func:`failing_in_one_line`."""
     try:
         return Settings()
     except ValidationError as error:
@@ -246,7 +247,7 @@ def _configure_logging(settings: Settings) -> None:
     configure_logging(settings.log_level, json=None if settings.log_format == "auto" else settings.log_format == "json")
 
 
-def _failing_in_one_line(run: Callable[[], None]) -> int:
+def failing_in_one_line(run: Callable[[], None]) -> int:
     """Run a command; what people can mend becomes one line. Return the exit status."""
     failure = ""
     try:

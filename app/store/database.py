@@ -1,6 +1,7 @@
 """A database from its URL: plain URLs, the driver is ours to add."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -9,8 +10,10 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
-from .dialects.base import Dialect, StoreRules
+from .dialects.base import Copying, Dialect, StoreRules
+from .dialects.sqlite.copying import SqliteCopying
 from .dialects.sqlite.dialect import SqliteDialect
+from .dialects.sqlite.file_lock import FileLock
 from .dialects.sqlite.migration import migrate as migrate_sqlite
 from .effects import EffectsListener
 
@@ -42,6 +45,33 @@ def migrate(url: str, action: Callable[[Connection], Result], *, behind_pooler: 
 
         return migrate_postgres(url, action, behind_pooler=behind_pooler)
     return migrate_sqlite(url, action)
+
+
+@contextmanager
+def held(url: str) -> Iterator[None]:
+    """Have a database for oneself, where only one process may have it. Raises DatabaseHeld, DatabaseUnusable."""
+    if not is_file(url):
+        yield
+        return
+    lock = FileLock(database_file(url))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def copying_of(url: str) -> Copying:
+    """Return what copying needs to know of a URL's database."""
+    if is_file(url):
+        return SqliteCopying()
+    from .dialects.postgres.copying import PostgresCopying
+
+    return PostgresCopying()
+
+
+def is_file(url: str) -> bool:
+    """Whether a URL is that of an SQLite file. Raises UnusableUrl."""
+    return not _is_postgres(parse_url(url))
 
 
 def database_file(url: str) -> Path:

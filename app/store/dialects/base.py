@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, FromClause
+from sqlalchemy import ColumnElement, Connection, FromClause
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...domain.errors import BackendError
@@ -186,3 +186,22 @@ class Dialect(Protocol):
 
     def has_one_tag(self, column: ColumnElement[str], tags: Sequence[str]) -> ColumnElement[bool]:
         """Return the condition that a list of tags has one of these."""
+
+
+class Copying(Protocol):
+    """What it takes to copy a whole database, on the connection of a transaction."""
+
+    def freeze(self, connection: Connection) -> None:
+        """Let nobody write before the end of the transaction."""
+
+    def now(self, connection: Connection) -> Instant:
+        """Return the database's now."""
+
+    def last_id(self, connection: Connection, table: str) -> int:
+        """Return the highest id that a table has given; 0 where it has given none."""
+
+    def set_last_id(self, connection: Connection, table: str, last_id: int) -> None:
+        """Let a table give ids above this."""
+
+    def forget_counts(self, connection: Connection) -> None:
+        """Delete the counts of jobs that are no more."""
