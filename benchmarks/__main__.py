@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from tests.postgres import running_cluster
+from tests.cluster import own_cluster
 
 from .figures.figure import Figure
 from .figures.summary import summarise
@@ -89,8 +89,8 @@ def _stores(given: argparse.Namespace, folder: Path) -> Iterator[Stores]:
     elif given.postgres:
         yield PostgresStores(given.postgres, process_id=None, backlog=given.backlog)
     else:
-        with running_cluster(_CLUSTER_OPTIONS, given.directory) as (url, process_id):
-            yield PostgresStores(url, process_id=process_id, backlog=given.backlog)
+        with own_cluster(_CLUSTER_OPTIONS, given.directory) as cluster:
+            yield PostgresStores(cluster.url, process_id=cluster.pid, backlog=given.backlog)
 
 
 async def _until_terminated(measuring: Coroutine[Any, Any, Series]) -> Series:

@@ -23,7 +23,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from tests.postgres import PATIENCE_SECONDS, _free_port, run
+from tests.cluster import PATIENCE_SECONDS, free_port, run
 
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _TAKEN = {"user", "database", "client_encoding", "datestyle", "timezone", "standard_conforming_strings"}
@@ -302,7 +302,7 @@ def running_pgbouncer(server_url: str) -> Iterator[int]:
         pytest.skip("pgbouncer is not installed")
     url = make_url(server_url)
     folder = Path(tempfile.mkdtemp(prefix="rexecutor-pgbouncer-"))
-    port = _free_port()
+    port = free_port()
     password = "" if url.password is None else f" password={url.password}"
     settings = folder / "pgbouncer.ini"
     settings.write_text(

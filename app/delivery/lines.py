@@ -7,7 +7,7 @@ from typing import Any
 from ..domain.instant import Instant
 from ..domain.job import Job
 from ..domain.lifecycle import Acknowledgement, Operation
-from ..observability.logging import get_logger
+from ..observability.logging import cause, get_logger
 from ..observability.loops import GuardedLoop
 from ..observability.meter import Meter
 from ..store.dialects.base import Dialect
@@ -90,7 +90,7 @@ class Lines:
         try:
             await self._dialect.acknowledge(calls)
         except Exception as error:  # noqa: BLE001 - an audit of their sessions finds these jobs, or else rescue
-            _log.warning("jobs.give_back_failed", count=len(jobs), exc_info=error)
+            _log.warning("jobs.give_back_failed", count=len(jobs), **cause(error))
             self._kept_in_vain()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:

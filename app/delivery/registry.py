@@ -44,7 +44,10 @@ class Registry:
         self._draining = False
         self._failpoints = failpoints
         self._renewal_pause_seconds = min(1.0, lease_seconds / 6)
-        self._renewal = GuardedLoop("lease_renewal", self._renew_leases)
+        # Once the database is back, the living must have renewed before anybody rescues.
+        self._renewal = GuardedLoop(
+            "lease_renewal", self._renew_leases, longest_pause_seconds=self._renewal_pause_seconds
+        )
         self._loops = tuple(tasks.create_task(loop.run()) for loop in (self._renewal, self._sessions.auditing))
 
     @property

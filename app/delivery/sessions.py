@@ -11,7 +11,7 @@ from uuid_utils import uuid7
 from ..domain.job import Job
 from ..domain.lifecycle import Settlement
 from ..domain.stream import Hello
-from ..observability.logging import get_logger
+from ..observability.logging import cause, get_logger
 from ..observability.loops import GuardedLoop
 from ..store.calls import Audit
 from ..store.claim import NewLease, Resume, Resumed
@@ -237,7 +237,7 @@ class Sessions:
             await self._dialect.confirm_resume(subscription.lease)
         except Exception as error:  # noqa: BLE001 - the client's next message confirms once more
             subscription.confirm_failed()
-            _log.warning("resume.confirm_failed", session=subscription.hello.session, exc_info=error)
+            _log.warning("resume.confirm_failed", session=subscription.hello.session, **cause(error))
 
     async def _leave(self, subscription: Subscription, unsent: Sequence[Job]) -> None:
         """Take a subscription out of the line; its lease stays while it holds jobs, for a resume or for rescue."""
@@ -248,7 +248,7 @@ class Sessions:
         try:
             await self._close(*left)
         except Exception as error:  # noqa: BLE001 - the next renewal tells it
-            _log.warning("session.close_failed", session=subscription.hello.session, exc_info=error)
+            _log.warning("session.close_failed", session=subscription.hello.session, **cause(error))
             self._left.append(left)
 
     async def _close(self, lease_id: int, alive_at: float) -> None:

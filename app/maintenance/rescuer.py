@@ -24,6 +24,8 @@ class Rescuer:
         self._pause_seconds = min(1.0, lease_seconds / 4)
         self._patience_seconds = min(2.0, lease_seconds / 4)
         self._not_before = asyncio.get_running_loop().time() + lease_seconds
+        self._is_away = False
+        """Whether the database was away at the last look."""
 
     async def _round(self) -> None:
         loop = asyncio.get_running_loop()
@@ -34,13 +36,19 @@ class Rescuer:
         if slept > self._pause_seconds + self._patience_seconds:
             _log.warning("rescue.postponed", reason="stall", slept_seconds=round(slept, 1))
             self._not_before = loop.time() + self._lease_seconds
+        if self._is_away:
+            if not (await self._service.health()).database:
+                return
+            self._is_away = False
+            self._not_before = loop.time() + self._lease_seconds
         if loop.time() < self._not_before:
             return
         try:
             while rescued := await self._rescue():
                 _log.warning("jobs.rescued", count=rescued)
         except Exception:
-            self._not_before = loop.time() + self._lease_seconds
+            # A lease from its return on, which is not seen by trying to rescue.
+            self._is_away = True
             raise
 
     async def _rescue(self) -> int:

@@ -7,12 +7,14 @@ import logging
 import re
 import sys
 from io import StringIO
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.processors import ExceptionRenderer, JSONRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
+
+from ..domain.errors import DatabaseUnavailable
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, what ends a line or turns its direction, and halves of characters."""
@@ -73,3 +75,8 @@ def _write_traceback(file: TextIO, exception: ExcInfo) -> None:
 
 def _printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def cause(error: Exception) -> dict[str, Any]:
+    """Return what a log says of an error: its traceback, but for a database that is away, which all run into."""
+    return {"reason": str(error)} if isinstance(error, DatabaseUnavailable) else {"exc_info": error}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..domain.errors import DatabaseUnavailable
-from .logging import get_logger
+from .logging import cause, get_logger
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -20,10 +20,17 @@ class LoopEnded(Exception):
 class GuardedLoop:
     """Runs rounds for ever; one failed claim must not leave a service that answers 201 and delivers nothing."""
 
-    def __init__(self, name: str, run_round: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        run_round: Callable[[], Awaitable[None]],
+        *,
+        longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+    ) -> None:
         """Name a loop after what it does; ``run_round`` waits by itself for its time."""
         self.name = name
         self._round = run_round
+        self._longest_pause_seconds = longest_pause_seconds
         self._failures = 0
         self._ended = False
 
@@ -45,14 +52,13 @@ class GuardedLoop:
                     self._failures += 1
                     self._tell(error)
                     await asyncio.sleep(
-                        min(_FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE_SECONDS)
+                        min(_FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10), self._longest_pause_seconds)
                     )
         finally:
             self._ended = True
 
     def _tell(self, error: Exception) -> None:
         """Log a failure; a database that is away is no mistake of the loop's, and all loops tell of it."""
-        if isinstance(error, DatabaseUnavailable):
-            _log.warning("loop.waits", loop=self.name, failures=self._failures, reason=str(error))
-        else:
-            _log.error("loop.failed", loop=self.name, failures=self._failures, exc_info=error)
+        is_away = isinstance(error, DatabaseUnavailable)
+        tell = _log.warning if is_away else _log.error
+        tell("loop.waits" if is_away else "loop.failed", loop=self.name, failures=self._failures, **cause(error))

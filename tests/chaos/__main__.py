@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from tests.chaos import postgres
 from tests.chaos.phases import POINTS, Phase, drains, failpoints, kills, pauses, proxy, workers
 from tests.chaos.report import PROOF, proof, table
 from tests.chaos.rig import Verdict
@@ -23,8 +24,17 @@ PHASES: dict[str, tuple[Phase, int]] = {
     "drains": (drains, 30),
     "failpoints": (failpoints, len(POINTS)),
     "soak": (soak, 600),
+    "postgres-kills": (postgres.server_kills, 20),
+    "postgres-restarts": (postgres.restarts, 10),
+    "postgres-outages": (postgres.outages, 5),
+    "postgres-backends": (postgres.backends, 10),
+    "postgres-stalls": (postgres.stalls, 5),
 }
 """Each with how often, the soak with how many seconds."""
+GROUPS = {
+    "sqlite": [name for name in PHASES if not name.startswith("postgres")],
+    "postgres": [name for name in PHASES if name.startswith("postgres")],
+}
 _LONGEST_SECONDS = 1_200
 
 
@@ -57,7 +67,12 @@ async def _until_terminated(running: Coroutine[Any, Any, list[Verdict]]) -> list
 def main() -> int:
     """Run the command; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
-    parser.add_argument("--phase", action="append", choices=list(PHASES), help="only this one; may be repeated")
+    parser.add_argument(
+        "--phase",
+        action="append",
+        choices=[*GROUPS, *PHASES],
+        help="only this one, or these of a database; may be repeated",
+    )
     parser.add_argument("--count", type=int, help="how many faults, or seconds of the soak, in each phase")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--folder", type=Path, help="where histories and logs are kept")
@@ -65,11 +80,10 @@ def main() -> int:
         "--write", action="store_true", help="keep the table in docs/proof.md, and the remarks that are there"
     )
     given = parser.parse_args()
+    names = [name for phase in given.phase or GROUPS for name in GROUPS.get(phase, [phase])]
     with tempfile.TemporaryDirectory(prefix="rexecutor-chaos-") as temporary:
         folder = given.folder or Path(temporary)
-        verdicts = asyncio.run(
-            _until_terminated(run_phases(folder, given.phase or list(PHASES), given.count, given.seed))
-        )
+        verdicts = asyncio.run(_until_terminated(run_phases(folder, names, given.count, given.seed)))
     print(table(verdicts))
     if given.write:
         PROOF.write_text(proof(verdicts, given.seed, PROOF.read_text()))

@@ -14,9 +14,11 @@ _RESET = struct.pack("ii", 1, 0)
 class Proxy:
     """Forwards to a port of this machine, until told otherwise."""
 
-    def __init__(self, target: int) -> None:
-        """Forward to a port; nothing listens there yet, perhaps."""
+    def __init__(self, target: int, *others: int) -> None:
+        """Forward to a port; nothing listens there yet, perhaps. With others, to each in turn."""
         self.target = target
+        self.others = others
+        self._turn = 0
         self.port = 0
         self._links: set[_Link] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -71,11 +73,11 @@ class Proxy:
         task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
+        onward = await self._connect()
+        if onward is None:
             writer.transport.abort()
             return
+        onward_reader, onward_writer = onward
         link = _Link(writer, onward_writer)
         self._links.add(link)
         try:
@@ -89,6 +91,14 @@ class Proxy:
                 await writer.wait_closed()
             with suppress(OSError):
                 await onward_writer.wait_closed()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        targets = [self.target, *self.others]
+        self._turn += 1
+        for number in range(len(targets)):
+            with suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", targets[(self._turn + number) % len(targets)])
+        return None
 
     async def _pump(self, link: "_Link", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one way until either side ends; where one was lost, wait until the link is cut."""

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from tests.end_to_end.server import ROOT, Server, environment
 from tests.history.checker import find_violations
-from tests.history.lines import Answered, Called, Connected, Delivered, Outcome, Recorder, read_history
+from tests.history.lines import Answered, AnyLine, Called, Connected, Delivered, Outcome, Recorder, read_history
 from tests.history.rest_client import RestClient
 
 EXECUTORS = ["mail", "video"]
@@ -89,13 +89,27 @@ class WorkerProcess:
 
 
 class Rig:
-    """One phase's server and its clients; faults are for the phase to make."""
+    """One phase's servers and their clients; faults are for the phase to make."""
 
-    def __init__(self, folder: Path, seed: int, *, workers: int = 2, **settings: Any) -> None:
-        """Prepare in a folder of its own; ``seed`` throws the dice."""
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        workers: int = 2,
+        servers: int = 1,
+        patience_seconds: float = 5.0,
+        **settings: Any,
+    ) -> None:
+        """Prepare in a folder of its own; ``seed`` throws the dice, ``patience_seconds`` have callers."""
         self.folder = folder
         self.dice = Random(seed)
-        self.server = Server(folder, **{**SETTINGS, **settings})
+        folders = [folder / f"server-{number}" if number else folder for number in range(servers)]
+        for each in folders[1:]:
+            each.mkdir()
+        self.servers = [Server(each, **{**SETTINGS, **settings}) for each in folders]
+        self.server = self.servers[0]
+        self._patience_seconds = patience_seconds
         self.workers: list[WorkerProcess] = []
         self.faults: list[str] = []
         """What went wrong beside the history."""
@@ -118,14 +132,15 @@ class Rig:
         ``through`` and ``rest_through`` are the ports that workers and callers connect to instead of the server's.
         """
         try:
-            if self.server.settings["port"] == "0":
-                await asyncio.to_thread(self.server.start)
+            for server in self.servers:
+                if server.settings["port"] == "0":
+                    await asyncio.to_thread(server.start)
             port = self.server.settings["port"]
             self._worker_url = f"ws://127.0.0.1:{through or port}"
             for _ in range(self._worker_count):
                 await self.add_worker()
             self._http = httpx2.AsyncClient(
-                base_url=f"http://127.0.0.1:{rest_through or port}", timeout=5, trust_env=False
+                base_url=f"http://127.0.0.1:{rest_through or port}", timeout=self._patience_seconds, trust_env=False
             )
             self.client = RestClient(self._http, self._recorder, self.dice, EXECUTORS)
             loads = [self.client.produce(pause_seconds) for _ in range(2)]
@@ -139,9 +154,10 @@ class Rig:
                 await asyncio.to_thread(worker.end, kindly=True)
             if self._http is not None:
                 await self._http.aclose()
-            with suppress(AssertionError):  # it is not running
-                if await asyncio.to_thread(self.server.stop):
-                    self.faults.append("the server did not exit with 0 at the end")
+            for server in self.servers:
+                with suppress(AssertionError):  # it is not running
+                    if await asyncio.to_thread(server.stop):
+                        self.faults.append("the server did not exit with 0 at the end")
 
     async def add_worker(self) -> WorkerProcess:
         """Start one more process of workers."""
@@ -201,15 +217,25 @@ async def judged(phase: str, did: str, rig: Rig, run: Coroutine[Any, Any, None])
         resumed=sum(isinstance(line, Connected) and line.resumed for line in lines),
         calls=kinds[Called],
         unknown=unknown + kinds[Called] - kinds[Answered],
-        violations=[*(f"{each.rule}: {each.what}" for each in violations), *rig.faults, *_told_by_logs(rig)],
+        violations=[
+            *(f"{each.rule}: {each.what}" for each in violations),
+            *rig.faults,
+            *rig.client.odd_answers,
+            *(f"an acknowledgement was answered with {each.status}" for each in lines if _is_odd(each)),
+            *_told_by_logs(rig),
+        ],
         figures=rig.figures,
     )
+
+
+def _is_odd(line: AnyLine) -> bool:
+    return isinstance(line, Answered) and line.status >= 500 and line.status != 503
 
 
 def _told_by_logs(rig: Rig) -> list[str]:
     """Return what the server logged as its own mistakes, and what a worker failed of; a kill may tear the last line."""
     told: list[str] = []
-    for line in rig.server.log.read_text().splitlines():
+    for line in (line for server in rig.servers for line in server.log.read_text().splitlines()):
         try:
             event = json.loads(line)
         except ValueError:

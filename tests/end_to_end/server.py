@@ -77,6 +77,11 @@ class Server:
         return f"http://127.0.0.1:{self.settings['port']}"
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid

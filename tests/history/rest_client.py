@@ -40,6 +40,11 @@ class RestClient:
         self._executors = executors
         self.known: list[int] = []
         """Jobs that were acknowledged."""
+        self.odd_answers: list[str] = []
+        """Of those that are the service's fault, all but a 503 that says when to come again."""
+        self.cut_off = 0
+        """How many calls got no answer at all."""
+        self.slowest_seconds = 0.0
 
     # Producers.
 
@@ -261,12 +266,17 @@ class RestClient:
     ) -> tuple[Outcome, dict[str, Any] | None]:
         """Call, and write down how it ended; what was begun has a line even if nothing ever comes of it."""
         self._recorder.write(asked)
+        began_at = asyncio.get_running_loop().time()
         try:
             response = await self._http.request(method, path, json=body, **options)
         except httpx2.TransportError:
             self._recorder.write(Answered(at=now(), call=asked.call, outcome=Outcome.UNKNOWN))
+            self.cut_off += 1
             await asyncio.sleep(_AWAY_SECONDS)
             return Outcome.UNKNOWN, None
+        self.slowest_seconds = max(self.slowest_seconds, asyncio.get_running_loop().time() - began_at)
+        if response.status_code >= 500 and not (response.status_code == 503 and "Retry-After" in response.headers):
+            self.odd_answers.append(f"{method} {path} was answered with {response.status_code}: {response.text[:200]}")
         answer = response.json() if response.status_code < 300 else {}
         outcome = _outcome(response.status_code, answer)
         self._recorder.write(

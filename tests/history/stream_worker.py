@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from tests.history.lines import (
     Alive,
@@ -72,8 +72,14 @@ class StreamWorker:
     async def run(self) -> None:
         """Connect again and again until asked to leave."""
         while not self._leaving.is_set():
-            with suppress(*_UNREACHABLE):
+            try:
                 await self._serve_one_connection()
+            except InvalidStatus as refused:
+                # A server that cannot serve now says so, and when to come again.
+                if refused.response.status_code != 503 or "Retry-After" not in refused.response.headers:
+                    raise
+            except _UNREACHABLE:
+                pass
             self._offline()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), self._dice.uniform(0.0, 0.2))
