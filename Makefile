@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test mutants check fuzz format stalls bench bench-postgres chaos openapi lock clean
+.PHONY: help install run run-postgres demo test mutants check fuzz format stalls bench bench-postgres chaos openapi lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 install: $(INSTALLED) ## Put the service and its tools into .venv
 
@@ -24,6 +24,9 @@ $(INSTALLED): requirements/dev.txt pyproject.toml hatch_build.py app/version.py
 
 run: install ## Run the service on SQLite, on http://127.0.0.1:8000
 	@$(BIN)/rexecutor serve
+
+run-postgres: install ## Run two servers over a PostgreSQL that comes and goes with them, for trying
+	@$(BIN)/python -m tests.try_postgres
 
 demo: install ## Watch real jobs run, for half a minute
 	@$(BIN)/rexecutor demo

@@ -63,7 +63,8 @@ class Cluster:
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self._programs / "postgres", "-D", self._data, "-p", str(self._port), *options]
         with self._log.open("a") as stderr:
-            self._process = subprocess.Popen(command, stderr=stderr, user=self._user, cwd=self._folder)
+            # In a group of its own: Ctrl-C is for those who use it, and end it when they need it no more.
+            self._process = subprocess.Popen(command, stderr=stderr, user=self._user, cwd=self._folder, process_group=0)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
