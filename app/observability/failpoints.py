@@ -3,7 +3,7 @@
 A setting reads ``insert_jobs.before_commit=exit@3``, several with commas: exit at the third pass of that point. The
 points are
 
-- ``<function>.before_commit`` and ``<function>.after_commit``, for each function that the writer runs in a transaction;
+- ``<function>.before_commit`` and ``<function>.after_commit``, for each function that runs in a write transaction;
 - ``answer.before`` and ``answer.middle`` (the head is out), ``frame.before`` and ``frame.middle`` (half of it is out);
 - ``drain.begun`` and ``drain.waiting``.
 """
@@ -41,6 +41,10 @@ class Failpoints:
         if self.reached(point):
             time.sleep(hang_seconds)
             exit_here()
+
+    def are_in(self, function: str) -> bool:
+        """Whether a transaction of this function has such a point."""
+        return any(point.partition(".")[0] == function for point in self._left)
 
     def reached(self, point: str) -> bool:
         """Count a pass; return whether it is the one to exit at."""

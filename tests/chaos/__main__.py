@@ -29,6 +29,7 @@ PHASES: dict[str, tuple[Phase, int]] = {
     "postgres-outages": (postgres.outages, 5),
     "postgres-backends": (postgres.backends, 10),
     "postgres-stalls": (postgres.stalls, 5),
+    "postgres-failpoints": (postgres.failpoints, len(postgres.POINTS)),
 }
 """Each with how often, the soak with how many seconds."""
 GROUPS = {

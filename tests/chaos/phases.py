@@ -18,7 +18,7 @@ from tests.history.lines import now
 Phase = Callable[[Path, int, int], Awaitable[Verdict]]
 _DRAIN_SLACK_SECONDS = 1.0
 """For the process to end once its time is up, on a machine that is busy with all this."""
-_FUNCTIONS = [
+FUNCTIONS = [
     "insert_jobs",
     "claim_jobs",
     "acknowledge",
@@ -29,9 +29,9 @@ _FUNCTIONS = [
     "close_sessions",
     "open_leases",
 ]
-_FUNCTIONS += ["renew_sessions", "renew_jobs", "rerun_jobs", "update_jobs", "insert_once", "rerun_once"]
-_FUNCTIONS += ["forget_answers"]
-POINTS = [f"{function}.{moment}_commit" for function in _FUNCTIONS for moment in ("before", "after")]
+FUNCTIONS += ["renew_sessions", "renew_jobs", "rerun_jobs", "update_jobs", "insert_once", "rerun_once"]
+FUNCTIONS += ["forget_answers"]
+POINTS = [f"{function}.{moment}_commit" for function in FUNCTIONS for moment in ("before", "after")]
 POINTS += ["answer.before", "answer.middle", "frame.before", "frame.middle", "drain.begun", "drain.waiting"]
 _POINT_SECONDS = 10
 _SWEEP_SECONDS = 75
@@ -143,9 +143,12 @@ async def drains(folder: Path, count: int, seed: int) -> Verdict:
 
 async def failpoints(folder: Path, count: int, seed: int) -> Verdict:
     """Let the server exit at each of its failpoints in turn, ``count`` of them."""
-    rig = Rig(folder, seed)
+    return await exit_at_each("failpoints", Rig(folder, seed), POINTS[:count])
+
+
+async def exit_at_each(phase: str, rig: Rig, points: list[str]) -> Verdict:
+    """Let the server of a rig exit at each of these points in turn."""
     reached: list[str] = []
-    points = POINTS[:count]
 
     async def run() -> None:
         async with rig.running():
@@ -167,7 +170,7 @@ async def failpoints(folder: Path, count: int, seed: int) -> Verdict:
         if missed:
             rig.figures.append("never reached: " + ", ".join(missed))
 
-    verdict = await judged("failpoints", "", rig, run())
+    verdict = await judged(phase, "", rig, run())
     verdict.did = f"exit at {len(reached)} of {len(points)} points"
     return verdict
 

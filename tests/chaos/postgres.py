@@ -12,6 +12,7 @@ import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from tests.chaos.phases import FUNCTIONS, exit_at_each
 from tests.chaos.proxy import Proxy
 from tests.chaos.rig import Rig, Verdict, judged
 from tests.cluster import FAST, IMMEDIATE, LIGHT, Cluster, own_cluster, run
@@ -26,6 +27,10 @@ _PATIENCE_SECONDS = 40
 _STOPPED_SECONDS = 10.0
 _STALLED_SECONDS = 15.0
 _PROBE_PAUSE_SECONDS = 0.05
+
+# What has expired is forgotten with other things; a day is too long to wait for it.
+_FUNCTIONS = ["complete_held", *(name for name in FUNCTIONS if name != "forget_answers")]
+POINTS = [f"{function}.{moment}_commit" for function in _FUNCTIONS for moment in ("before", "after")]
 
 Fault = Callable[["Rig", Cluster], Awaitable[None]]
 """Makes a fault; returns when it is over."""
@@ -257,6 +262,13 @@ async def server_kills(folder: Path, count: int, seed: int) -> Verdict:
             _figures(rig, probes)
 
         return await judged("postgres-kills", f"{count} × kill -9 of one of two servers", rig, go())
+
+
+async def failpoints(folder: Path, count: int, seed: int) -> Verdict:
+    """Let a server exit at each of its failpoints in turn, ``count`` of them."""
+    with own_cluster(LIGHT) as cluster:
+        rig = Rig(folder, seed, database_url=cluster.url)
+        return await exit_at_each("postgres-failpoints", rig, POINTS[:count])
 
 
 async def short(folder: Path, count: int, seed: int) -> Verdict:

@@ -8,6 +8,7 @@ import pytest
 
 from app.observability.failpoints import EXIT_STATUS
 from tests.end_to_end.server import Server, http_client
+from tests.services import on_both_databases
 
 MORE = pytest.mark.chaos
 ENQUEUE = ("/v1/jobs", {"executor": "mail"})
@@ -28,10 +29,13 @@ KEY = {"Idempotency-Key": "k"}
         pytest.param(RERUN, "rerun_once.after_commit", True, id="rerun after the commit", marks=MORE),
     ],
 )
-async def test_repeat_of_a_request_whose_answer_was_lost(request_, point, was_committed, tmp_path: Path):
+@on_both_databases
+async def test_repeat_of_a_request_whose_answer_was_lost(
+    request_, point, was_committed, database_url: str, tmp_path: Path
+):
     path, body = request_
     expected = {"/v1/jobs": [5], "/v1/jobs/bulk": [5, 5]}.get(path, [6])
-    server = Server(tmp_path)
+    server = Server(tmp_path, database_url=database_url)
     if path.endswith("/rerun"):
         with server.running():
             async with http_client(server.url) as http:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import asyncpg
 
 from ....domain.errors import DatabaseUnavailable, OutcomeUnknown
+from ....observability.failpoints import exit_here
 from ...group_commit import MAX_ITEMS_PER_COMMIT, Member, resolve
 from ..base import StoreRules
 from .connection import Road
@@ -29,6 +30,7 @@ _TRIES = 4
 _AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _ROLLBACK_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 0.05
+_HANG_SECONDS = 0.2
 
 
 class Lane:
@@ -162,10 +164,12 @@ class Lane:
         began = time.perf_counter_ns()
         transaction = PostgresTransaction(connection, self._rules, self._road.begin)
         try:
-            if self._road.is_pooled:
-                # Its settings hold for the transaction only: there must be one.
+            if self._road.is_pooled or self._has_failpoints(batch):
+                # Of the road, its settings hold for the transaction only; of a failpoint, there is a time before the
+                # commit: there must be one.
                 await transaction.open()
             results = await _awaitable(batch[0].run)(transaction, [item for member in batch for item in member.items])
+            await self._pass_failpoint("before_commit", batch, results, hang_seconds=_HANG_SECONDS)
             await transaction.commit()
         except BaseException as error:
             if isinstance(error, Exception) and (connection.is_closed() or _says_nothing(error)):
@@ -182,7 +186,22 @@ class Lane:
         tally = transaction.effects.tally
         tally.commit_microseconds = (time.perf_counter_ns() - began) // 1_000
         tally.writes = len(results)
+        await self._pass_failpoint("after_commit", batch, results, hang_seconds=0)
         self._told(transaction)
+
+    def _has_failpoints(self, batch: list[PostgresMember]) -> bool:
+        points = self._rules.failpoints
+        return points is not None and points.are_in(batch[0].run.__name__)
+
+    async def _pass_failpoint(
+        self, moment: str, batch: list[PostgresMember], results: list[Any], *, hang_seconds: float
+    ) -> None:
+        points = self._rules.failpoints
+        # A function that had nothing to do passes no point.
+        if points is not None and any(results) and points.reached(f"{batch[0].run.__name__}.{moment}"):
+            # What another was told too early gets out.
+            await asyncio.sleep(hang_seconds)
+            exit_here()
 
 
 async def close_quietly(connection: Connection) -> None:
