@@ -15,7 +15,7 @@ class ReplyThief:
     def __init__(self, url: str) -> None:
         """Stand before the server of this URL."""
         self._target = make_url(url)
-        self._wanted: list[tuple[str, asyncio.Future[None]]] = []
+        self._wanted: list[tuple[str, Theft]] = []
         self._serving: set[asyncio.Task[None]] = set()
         self._port = 0
 
@@ -44,17 +44,24 @@ class ReplyThief:
 
         By then the server has done what the statement says: a transaction that it ends is durable.
         """
-        stolen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wanted.append((part, stolen))
-        return stolen
+        return self._want(part, is_late=False).done
 
-    def take(self, statement: str) -> asyncio.Future[None] | None:
-        """Return what waits for the reply to this statement, and wait for it no more."""
-        for index, (part, stolen) in enumerate(self._wanted):
+    def make_late(self, part: str) -> "Theft":
+        """Break the connection at the next such statement, which is handed on only when that is let."""
+        return self._want(part, is_late=True)
+
+    def take(self, statement: str) -> "Theft | None":
+        """Return what waits for this statement, and wait for it no more."""
+        for index, (part, theft) in enumerate(self._wanted):
             if part in statement:
                 del self._wanted[index]
-                return stolen
+                return theft
         return None
+
+    def _want(self, part: str, *, is_late: bool) -> "Theft":
+        theft = Theft(is_late)
+        self._wanted.append((part, theft))
+        return theft
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
@@ -63,7 +70,7 @@ class ReplyThief:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward_reader, onward_writer = await asyncio.open_connection(self._target.host, self._target.port)
-        link = _Link(self)
+        link = _Link(self, writer)
         tasks = [
             asyncio.create_task(link.forward_statements(reader, onward_writer)),
             asyncio.create_task(link.forward_replies(onward_reader, writer)),
@@ -78,13 +85,24 @@ class ReplyThief:
             onward_writer.transport.abort()
 
 
+class Theft:
+    """A reply that does not arrive, or a statement that arrives late."""
+
+    def __init__(self, is_late: bool) -> None:
+        self.is_late = is_late
+        self.begun = asyncio.Event()
+        self.let = asyncio.Event()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
 class _Link:
     """One connection, its statements understood as far as is needed."""
 
-    def __init__(self, thief: ReplyThief) -> None:
+    def __init__(self, thief: ReplyThief, client: asyncio.StreamWriter) -> None:
         self._thief = thief
+        self._client = client
         self._statements: dict[bytes, str] = {}
-        self._stolen: asyncio.Future[None] | None = None
+        self._theft: Theft | None = None
 
     async def forward_statements(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -92,29 +110,35 @@ class _Link:
             while True:
                 message = await _message(reader)
                 self._look_at(message[:1], message[5:])
+                if self._theft is not None and self._theft.is_late:
+                    self._client.transport.abort()
+                    self._theft.begun.set()
+                    await self._theft.let.wait()
                 writer.write(message)
                 await writer.drain()
+        if self._theft is not None:
+            await self._theft.done
 
     def _look_at(self, kind: bytes, body: bytes) -> None:
         match kind:
             case b"Q":
-                self._stolen = self._stolen or self._thief.take(body[:-1].decode())
+                self._theft = self._theft or self._thief.take(body[:-1].decode())
             case b"P":
                 name, statement, _ = body.split(b"\0", 2)
                 self._statements[name] = statement.decode()
             case b"B":
                 _, name, _ = body.split(b"\0", 2)
-                self._stolen = self._stolen or self._thief.take(self._statements[name])
+                self._theft = self._theft or self._thief.take(self._statements[name])
 
     async def forward_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 message = await _message(reader)
-                if self._stolen is None:
+                if self._theft is None:
                     writer.write(message)
                     await writer.drain()
                 elif message[:1] == _READY_FOR_QUERY:
-                    self._stolen.set_result(None)
+                    self._theft.done.set_result(None)
                     return
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from app.backend.extensions import Service
+from app.delivery import sessions
 from app.domain.errors import DatabaseUnavailable
 from app.domain.idempotency import Idempotency
 from app.domain.lifecycle import RevokeReason
@@ -77,6 +78,23 @@ class TestClaim:
             assert lost.fence == 2
             assert not (await service.mark_job_complete(held.id, fence=held.fence)).duplicate
             assert worker.held_jobs == 1
+
+    async def test_jobs_of_a_statement_that_was_executed_late_come_again(self, service, thief, monkeypatch):
+        """What is sent to a backend that stands still is executed once it goes on, though nobody waits for it."""
+        monkeypatch.setattr(sessions, "_LATE_SECONDS", 3.0)
+        async with subscribed(service) as one, subscribed(service) as other:
+            await service.enqueue(new_job())
+            late = thief.make_late(CLAIM)
+            one.request(1)
+            await asyncio.wait_for(late.begun.wait(), PATIENCE_SECONDS)
+            one.stop()
+            await eventually(lambda: asyncio.sleep(0, not service._registry._sessions._doubted.is_set()))
+            await asyncio.sleep(1)  # for the first audit to be over
+            late.let.set()
+            await done(late.done)
+            other.request(1)
+            (job,) = await take(other, 1)
+            assert (job.fence, job.attempt) == (2, 1)
 
     async def test_jobs_of_a_poll_are_due_again_at_once(self, service, thief):
         await service.enqueue(new_job())
