@@ -209,7 +209,7 @@ async def test_target_whose_jobs_are_gone_counts_from_the_start(source, postgres
 
 
 def test_killed_copy_leaves_nothing_and_can_be_repeated(source, target):
-    many_jobs(source, 20_000)
+    many_jobs(source, 8_000)
     migrations.upgrade(target)
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "copy", "--from", source, "--to", target],
@@ -225,7 +225,7 @@ def test_killed_copy_leaves_nothing_and_can_be_repeated(source, target):
         time.sleep(0.01)  # until the server has noticed
     assert run(target, "SELECT FROM jobs") == []
     assert copy(source, target) == 0
-    assert run(target, "SELECT count(*) FROM jobs")[0][0] == 20_000
+    assert run(target, "SELECT count(*) FROM jobs")[0][0] == 8_000
 
 
 @pytest.mark.timeout(120)

@@ -48,6 +48,10 @@ def road(request) -> dict[str, str]:
     return {"database_url": request.getfixturevalue("pooled_database"), "pooler": "transaction"}
 
 
+# For what needs hints, and for what the conformance suite sees behind a pooler.
+only_straight = pytest.mark.parametrize("road", ["straight"], indirect=True)
+
+
 @pytest.fixture
 async def servers(request, road, tmp_path) -> AsyncIterator[tuple[Service, Service]]:
     of_both = {**road, "lease_seconds": getattr(request, "param", 30)}
@@ -66,6 +70,16 @@ async def later(microseconds: int, call: Coroutine[Any, Any, Value]) -> Value:
     return await call
 
 
+def test_locks_are_taken_in_one_order_whatever_the_order_of_the_jobs():
+    """Two who took them in two orders would wait in a circle."""
+    names = [f"e{number}" for number in range(100)]
+    keys = keys_of(names)
+    assert keys == keys_of(names[::-1])
+    assert all(-(2**31) <= key < 2**31 for key in keys)
+    assert len(set(keys)) == len(names)
+
+
+@only_straight
 class TestUnique:
     @pytest.mark.parametrize(
         "criteria",
@@ -171,14 +185,6 @@ class TestUnique:
         jobs = [new_job(unique=unique(key=number)) for number in range(5_000)]
         assert {result.outcome for result in await servers[0].enqueue_many(jobs)} == {INSERTED}
 
-    def test_locks_are_taken_in_one_order_whatever_the_order_of_the_jobs(self):
-        """Two who took them in two orders would wait in a circle."""
-        names = [f"e{number}" for number in range(100)]
-        keys = keys_of(names)
-        assert keys == keys_of(names[::-1])
-        assert all(-(2**31) <= key < 2**31 for key in keys)
-        assert len(set(keys)) == len(names)
-
     async def test_job_that_is_claimed_meanwhile_is_not_replaced(self, servers):
         criteria = unique(executor=True, on_conflict=Replace(frozenset({ReplaceField.DATA})))
         outcomes = Counter[EnqueueOutcome]()
@@ -236,6 +242,7 @@ class TestClaim:
         assert await counted(servers[0]) == expected
 
 
+@only_straight
 class TestAcknowledge:
     async def test_of_acknowledgements_to_both_servers_one_counts(self, servers):
         for _ in range(ROUNDS):
@@ -365,7 +372,7 @@ class TestNews:
             await eventually(lambda: no_rows(servers[1], "SELECT FROM notices"))
             assert worker.held_jobs == 0
 
-    @pytest.mark.parametrize("road", ["straight"], indirect=True)
+    @only_straight
     async def test_hints_reach_the_other_server_at_once(self, servers):
         """Without them each job would wait for a poll, half a second on average."""
         rounds = 20
@@ -377,7 +384,7 @@ class TestNews:
                 await take_one(servers, worker)
             assert time.monotonic() - began < rounds * 0.25
 
-    @pytest.mark.parametrize("road", ["straight"], indirect=True)
+    @only_straight
     async def test_lost_listener_comes_back_and_nothing_waits_for_it(self, servers):
         listeners = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         async with subscribed(servers[1], prefetch=1) as worker:
