@@ -37,7 +37,7 @@ SELECT array_agg(id) FROM locked
 """
 RENEW_SESSIONS = _RENEW.format(disconnected="")
 CLOSE_SESSIONS = _RENEW.format(disconnected=", connected = 0")
-_CONFIRM = "UPDATE leases SET previous_resume_hash = NULL WHERE id = ANY($1::bigint[])"
+_CONFIRM = "UPDATE leases SET previous_resume_hash = NULL WHERE id = ANY($1::bigint[]) RETURNING id"
 _SELECT_LEASE = (
     "SELECT session, executor, worker, owner, connected, expires_at FROM leases WHERE id = $1 FOR NO KEY UPDATE"
 )
@@ -76,16 +76,19 @@ async def renew_sessions(transaction: PostgresTransaction, sessions: Sequence[Se
     return [alive.lease_id in renewed for alive in sessions]
 
 
-async def close_sessions(transaction: PostgresTransaction, sessions: Sequence[SessionAlive]) -> list[None]:
-    """Let sessions run on without a connection, a whole lease from their last sign of life: no renewal told of it."""
-    await _renew(transaction, CLOSE_SESSIONS, sessions)
-    return [None] * len(sessions)
+async def close_sessions(transaction: PostgresTransaction, sessions: Sequence[SessionAlive]) -> list[bool]:
+    """Let sessions run on without a connection, a whole lease from their last sign of life: no renewal told of it.
+
+    Tell which still had a lease.
+    """
+    renewed = set(await _renew(transaction, CLOSE_SESSIONS, sessions))
+    return [alive.lease_id in renewed for alive in sessions]
 
 
-async def confirm_resumes(transaction: PostgresTransaction, lease_ids: Sequence[int]) -> list[None]:
-    """Forget the tokens from before these leases."""
-    await transaction.connection.execute(_CONFIRM, list(lease_ids))
-    return [None] * len(lease_ids)
+async def confirm_resumes(transaction: PostgresTransaction, lease_ids: Sequence[int]) -> list[bool]:
+    """Forget the tokens from before these leases; tell which leases there still were."""
+    confirmed = {row["id"] for row in await transaction.connection.fetch(_CONFIRM, list(lease_ids))}
+    return [lease_id in confirmed for lease_id in lease_ids]
 
 
 async def renew_jobs(transaction: PostgresTransaction, wishes: Sequence[JobLease]) -> list[LeaseRenewed | BackendError]:
