@@ -228,6 +228,7 @@ def test_killed_copy_leaves_nothing_and_can_be_repeated(source, target):
     assert run(target, "SELECT count(*) FROM jobs")[0][0] == 8_000
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_hundred_thousand_jobs_need_no_more_memory_than_some(tmp_path, target):
     program = (
