@@ -217,7 +217,7 @@ class RequestProtocol(StallGuarded, HttpToolsProtocol):
         if stage is _Stage.BODY and (self._body_bytes >= LEAST_PROGRESS_BYTES or self.flow.read_paused):
             self._body_bytes = 0
             self._await(_Stage.BODY, self.bounds.body_seconds)
-        elif stage is _Stage.HEAD and not self._begun_bytes and not self._unparsed_bytes:
+        elif stage is _Stage.HEAD and self._last_whole is None and not (self._begun_bytes or self._unparsed_bytes):
             # Opened in advance and never used: there is no request to answer.
             self.transport.close()
         else:
