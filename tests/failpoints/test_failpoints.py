@@ -37,13 +37,14 @@ PATIENCE_SECONDS = 30
 OLD_JOBS = 30
 
 # Of the usual completes PostgreSQL has a function of its own; the others it leaves to the same one.
-POSTGRES_POINTS = ["claim_jobs.after_commit=exit@2", "complete_held.after_commit=exit@2"]
+POSTGRES_POINTS = ["complete_held.after_commit=exit@2"]
 MORE_POSTGRES_POINTS = [
     "insert_jobs.before_commit=exit@2",
     "insert_jobs.after_commit=exit@5",
     "insert_once.before_commit=exit@7",
     "insert_once.after_commit=exit@2",
     "claim_jobs.before_commit=exit@6",
+    "claim_jobs.after_commit=exit@2",
     "complete_held.before_commit=exit@7",
     "acknowledge.before_commit=exit@1",
     "acknowledge.after_commit=exit@1",
