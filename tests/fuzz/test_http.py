@@ -14,7 +14,6 @@ from app.domain.instant import parse_duration
 from app.domain.limits import MAX_CLAIM_WAIT_SECONDS
 from tests.end_to_end.server import Server
 from tests.fuzz.effort import TIMEOUT_SECONDS, rounds
-from tests.services import on_both_databases
 
 EXAMPLES = 4
 CONFIG: dict[str, Any] = {
@@ -35,7 +34,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT_SECONDS)
-@on_both_databases
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.chaos)], indirect=True)
 def test_every_answer_is_as_documented(tmp_path, database_url):
     server = Server(tmp_path, database_url=database_url, log_level="WARNING", lease_seconds=30)
     answered: Counter[str] = Counter()
