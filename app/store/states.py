@@ -1,7 +1,7 @@
 """States of jobs in a write: from rows, through the contract's table, to what the change means for others."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from ..domain.errors import BackendError, JobNotFound
 from ..domain.instant import Instant
@@ -13,6 +13,8 @@ from ..observability.metrics import ACKNOWLEDGED, AckOutcome
 from .calls import Rerun
 from .dialects.base import StoreRules
 from .effects import Effects
+
+Call = TypeVar("Call", Acknowledgement, Rerun)
 
 STATUS = {status.value: status for status in JobStatus}
 STATE_COLUMNS = """
@@ -63,6 +65,28 @@ def acknowledge_states(
     transaction: Transaction, states: Mapping[int, JobState], calls: Sequence[Acknowledgement]
 ) -> tuple[list[Ack | BackendError], list[JobState]]:
     """Let the contract's table decide of each call, in order; return the outcomes, and the states to write."""
+    require_fence = transaction.rules.require_fence
+    outcomes, changed = _decide(
+        transaction, states, calls, lambda state, call: apply(state, call, transaction.now, require_fence=require_fence)
+    )
+    for call, outcome in zip(calls, outcomes, strict=True):
+        transaction.effects.tally.count(ACKNOWLEDGED, call.operation, _kind_of(outcome))
+    return outcomes, changed
+
+
+def rerun_states(
+    transaction: Transaction, states: Mapping[int, JobState], calls: Sequence[Rerun]
+) -> tuple[list[Ack | BackendError], list[JobState]]:
+    """Make jobs due now where that is allowed, in order; return the outcomes, and the states to write."""
+    return _decide(transaction, states, calls, lambda state, call: rerun(state, transaction.now, force=call.force))
+
+
+def _decide(
+    transaction: Transaction,
+    states: Mapping[int, JobState],
+    calls: Sequence[Call],
+    change: Callable[[JobState, Call], Ack],
+) -> tuple[list[Ack | BackendError], list[JobState]]:
     changed: dict[int, JobState] = {}
     outcomes: list[Ack | BackendError] = []
     for call in calls:
@@ -72,7 +96,7 @@ def acknowledge_states(
             continue
         before = state.status
         try:
-            ack = apply(state, call, transaction.now, require_fence=transaction.rules.require_fence)
+            ack = change(state, call)
         except BackendError as refusal:
             outcomes.append(refusal)
             continue
@@ -80,30 +104,6 @@ def acknowledge_states(
         if not ack.duplicate:
             changed[state.id] = state
             collect_effects(transaction, state, before)
-    for call, outcome in zip(calls, outcomes, strict=True):
-        transaction.effects.tally.count(ACKNOWLEDGED, call.operation, _kind_of(outcome))
-    return outcomes, list(changed.values())
-
-
-def rerun_states(
-    transaction: Transaction, states: Mapping[int, JobState], calls: Sequence[Rerun]
-) -> tuple[list[Ack | BackendError], list[JobState]]:
-    """Make jobs due now where that is allowed, in order; return the outcomes, and the states to write."""
-    changed: dict[int, JobState] = {}
-    outcomes: list[Ack | BackendError] = []
-    for call in calls:
-        state = states.get(call.job_id)
-        if state is None:
-            outcomes.append(JobNotFound(call.job_id))
-            continue
-        before = state.status
-        try:
-            outcomes.append(rerun(state, transaction.now, force=call.force))
-        except BackendError as refusal:
-            outcomes.append(refusal)
-            continue
-        changed[state.id] = state
-        collect_effects(transaction, state, before)
     return outcomes, list(changed.values())
 
 
