@@ -32,7 +32,7 @@ demo: install ## Watch real jobs run, for half a minute
 	@$(BIN)/rexecutor demo
 
 test: install ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 mutants: install ## Bring known bugs back, one by one, and see a test fail for each
 	$(BIN)/python tests/mutants/run.py
