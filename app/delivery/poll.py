@@ -1,8 +1,9 @@
 """A claim by REST: one place in line for one answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ..domain.errors import OutcomeUnknown
 from ..domain.job import Job
 from ..store.claim import NewLease
 
@@ -10,8 +11,12 @@ from ..store.claim import NewLease
 class Poll:
     """Wants up to ``credits`` jobs once; its lease is opened by the claim that brings some."""
 
-    def __init__(self, lease: NewLease, credits: int, *, once: bool) -> None:
-        """Stand in line for ``lease``; with ``once`` only as long as a job may be due."""
+    def __init__(self, lease: NewLease, credits: int, *, once: bool, abandon: Callable[[str], None]) -> None:
+        """Stand in line for ``lease``; with ``once`` only as long as a job may be due.
+
+        ``abandon`` is told of the session where a claim may have brought it jobs of which nobody knows.
+        """
+        self._abandon = abandon
         self.lease = lease
         self.returns = False
         self.worker = lease.worker
@@ -54,6 +59,8 @@ class Poll:
             self._answer.set_result(())
 
     def refuse(self, error: Exception, *, reserved: int, token: int) -> None:  # noqa: ARG002
-        """Fail as the claim did."""
+        """Fail as the claim did, if there is no answer yet."""
+        if isinstance(error, OutcomeUnknown):
+            self._abandon(self.lease.session)
         if not self._answer.done():
             self._answer.set_exception(error)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from uuid_utils import uuid7
 
-from ..domain.errors import NotReady, OutcomeUnknown
+from ..domain.errors import NotReady
 from ..domain.job import Job
 from ..observability.failpoints import Failpoints
 from ..observability.loops import GuardedLoop
@@ -101,16 +101,13 @@ class Registry:
             session=session, executor=executor, worker=worker or session, seconds=seconds, connected=False
         )
         wait_seconds = wait.total_seconds()
-        poll = Poll(new_lease, limit, once=not wait_seconds)
+        poll = Poll(new_lease, limit, once=not wait_seconds, abandon=self._sessions.abandon)
         self._lines.join(executor, poll)
         self._polls.add(poll)
         try:
             return list(await poll.answer(wait_seconds or None))
         except asyncio.CancelledError:
             self.give_back(poll.withdraw())
-            raise
-        except OutcomeUnknown:
-            self._sessions.abandon(session)
             raise
         finally:
             self._polls.discard(poll)

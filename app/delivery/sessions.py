@@ -50,6 +50,7 @@ class Sessions:
         """By the hash of the new token."""
         self.auditing = GuardedLoop("session_audit", self._audit)
         self._audits_due = 0
+        self._next_audit: asyncio.TimerHandle | None = None
         self._doubted = asyncio.Event()
         self._abandoned: set[str] = set()
         self._left: list[tuple[int, float]] = []
@@ -124,8 +125,13 @@ class Sessions:
     async def renew(self) -> None:
         """Write the leases of the living: each at most every third of a lease, all that are due at once."""
         while self._left:
-            await self._close(*self._left[-1])
-            self._left.pop()
+            # Taken out first: others may be put there meanwhile.
+            left = self._left.pop()
+            try:
+                await self._close(*left)
+            except BaseException:
+                self._left.append(left)
+                raise
         now = asyncio.get_running_loop().time()
         due = [
             subscription
@@ -147,6 +153,9 @@ class Sessions:
     def doubt(self) -> None:
         """Hear that the database may have given jobs to sessions, or taken some, and that nobody was told."""
         self._audits_due = _AUDITS
+        if self._next_audit is not None:
+            # It would be too early to be the late one of this doubt.
+            self._next_audit.cancel()
         self._doubted.set()
 
     def abandon(self, session: str) -> None:
@@ -168,7 +177,7 @@ class Sessions:
             self.doubt()
             raise
         if self._audits_due > 0:
-            asyncio.get_running_loop().call_later(_LATE_SECONDS, self._doubted.set)
+            self._next_audit = asyncio.get_running_loop().call_later(_LATE_SECONDS, self._doubted.set)
 
     async def _audit_abandoned(self) -> None:
         abandoned = [*self._abandoned]

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -206,6 +207,17 @@ async def test_target_whose_jobs_are_gone_counts_from_the_start(source, postgres
         assert await copied(source, postgres_database) == 0
         counts = {each.executor: sum(each.counts.values()) for each in await server.list_executors()}
         assert counts == {"e0": 1, "e1": 2, "e2": 2, "e3": 2, "e4": 1, "e5": 1, "e6": 1}
+
+
+async def test_ids_go_on_above_those_of_32_bits(source, postgres_database, tmp_path):
+    last = 2**40
+    many_jobs(source, 1)
+    with closing(sqlite3.connect(source.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'jobs'", (last,))
+    empty(postgres_database)
+    assert await copied(source, postgres_database) == 0
+    async with running_service(tmp_path, database_url=postgres_database) as server:
+        assert (await server.enqueue(new_job())).id == last + 1
 
 
 def test_killed_copy_leaves_nothing_and_can_be_repeated(source, target):

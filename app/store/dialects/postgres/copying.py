@@ -28,7 +28,9 @@ class PostgresCopying:
 
     def set_last_id(self, connection: Connection, table: str, last_id: int) -> None:
         """Let the next id be above this."""
-        connection.execute(text(f"SELECT setval('{table}_id_seq', greatest(:last, 1), :last > 0)"), {"last": last_id})
+        # The type is told: by itself it would be that of the constants beside it.
+        last = "CAST(:last AS bigint)"
+        connection.execute(text(f"SELECT setval('{table}_id_seq', greatest({last}, 1), {last} > 0)"), {"last": last_id})
 
     def forget_counts(self, connection: Connection) -> None:
         """Delete all counts, and what was to be added to them."""

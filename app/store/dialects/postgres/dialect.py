@@ -73,11 +73,10 @@ class PostgresDialect:
         self._rules = rules
         self._committed = committed
         self._clock = DatabaseClock()
-        self._inserts, self._unique_inserts, self._settlements, self._leases, self._rest = (
-            self._lane() for _ in range(5)
-        )
+        self._inserts, self._unique_inserts, self._settlements, self._leases = (self._lane() for _ in range(4))
+        self._rest = self._lane(moves_jobs=False)
         self._claims = self._lane(width=_CLAIMS_AT_ONCE, alone=True)
-        self._hints = self._lane()
+        self._hints = self._lane(moves_jobs=False)
         self._notices = NoticeReader(self._settlements, self._rest, poll_seconds=self.fallback_seconds)
         self._sender = HintSender(self._hints, rules.owner)
         self._listener = HintListener(self._road, rules.owner, ready=self._heard, noticed=self._notices.noticed)
@@ -257,8 +256,10 @@ class PostgresDialect:
         """Require that one of the job's tags is wanted."""
         return cast(column, JSONB).has_any(_array(tags)) if tags else false()
 
-    def _lane(self, *, width: int = 1, alone: bool = False) -> Lane:
-        return Lane(self._road, self._rules, self._told, self._doubted, width=width, alone=alone)
+    def _lane(self, *, width: int = 1, alone: bool = False, moves_jobs: bool = True) -> Lane:
+        """Return a lane; what it does leaves doubts of sessions only if it gives jobs to them, or takes some."""
+        doubted = self._doubted if moves_jobs else _ignore
+        return Lane(self._road, self._rules, self._told, doubted, width=width, alone=alone)
 
     def _told(self, transaction: PostgresTransaction) -> None:
         """Tell of a committed transaction, here and at the other servers."""
@@ -272,6 +273,10 @@ class PostgresDialect:
 
     def _heard(self, ready: Mapping[str, Instant]) -> None:
         self._committed(Effects(ready=dict(ready)))
+
+
+def _ignore() -> None:
+    """Leave no doubt."""
 
 
 def _has_unique(jobs: Sequence[EnqueuableJob]) -> bool:

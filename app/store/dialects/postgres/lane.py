@@ -148,6 +148,11 @@ class Lane:
                     await self._write_retrying(connection, [member])
                 except Exception as own:  # noqa: BLE001 - it is the member's
                     member.error = unavailable(own)
+                    if connection.is_closed():
+                        # The others were rolled back with the batch, and nothing more of them was sent.
+                        left = batch[batch.index(member) + 1 :]
+                        _fail(left, DatabaseUnavailable("the database did not answer"))
+                        return
 
     async def _write_retrying(self, connection: Connection, batch: list[PostgresMember]) -> None:
         for _ in range(_TRIES - 1):

@@ -16,15 +16,19 @@ from .lane import Lane
 from .transaction import NOW, PostgresTransaction
 
 _BATCH = 1_000
-_KEPT_MICROSECONDS = 10 * 60 * 1_000_000
-"""Whoever has not read its notices by then has no living session any more."""
+_KEPT_MICROSECONDS = 2 * 60 * 60 * 1_000_000
+"""Twice the longest lease: whoever has not read its notices by then has no living session any more."""
 
 # In the order of their writing: what follows from something is written after it.
 SELECT_OWN = f"""
 SELECT id, lease_id, job_id, fence, reason, new_lease_id FROM notices WHERE owner = $1 ORDER BY id LIMIT {_BATCH}
 """
 _DELETE = "DELETE FROM notices WHERE id = ANY($1::bigint[])"
-_FORGET = f"DELETE FROM notices WHERE inserted_at < {NOW} - {_KEPT_MICROSECONDS} RETURNING id"
+# Ids rise with time: the oldest stand at their beginning.
+_FORGET = f"""
+WITH oldest AS MATERIALIZED (SELECT id, inserted_at FROM notices ORDER BY id LIMIT {_BATCH})
+DELETE FROM notices WHERE id IN (SELECT id FROM oldest WHERE inserted_at < {NOW} - {_KEPT_MICROSECONDS}) RETURNING id
+"""
 
 
 class NoticeReader:
@@ -78,5 +82,5 @@ async def delete_notices(transaction: PostgresTransaction, ids: Sequence[int]) -
 
 
 async def forget_notices(transaction: PostgresTransaction) -> int:
-    """Delete notices for servers that are no more; return how many."""
+    """Delete notices for servers that are no more, a batch at most; return how many."""
     return len(await transaction.connection.fetch(_FORGET))
