@@ -32,7 +32,7 @@ def postgres_server(postgres: Server, server_process: ServerProcess) -> Iterator
     params=[
         "sqlite in process",
         "postgres in process",
-        pytest.param("postgres behind a pooler in process", marks=pytest.mark.chaos),
+        "postgres behind a pooler in process",
         "sqlite over the wire",
         "postgres over the wire",
     ]

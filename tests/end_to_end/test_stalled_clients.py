@@ -165,7 +165,6 @@ async def test_workers_that_never_read_cost_the_others_little_and_are_soon_gone(
     assert median(shares) >= LEAST_SHARE
 
 
-@pytest.mark.chaos
 async def test_reader_of_a_long_answer_that_stops_is_cut_off(tmp_path):
     server = Server(tmp_path, log_level="INFO")
     with server.running():

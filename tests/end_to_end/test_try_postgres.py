@@ -13,7 +13,6 @@ from tests.end_to_end.server import ROOT, environment
 SECONDS = 60
 
 
-@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_job_enqueued_at_the_one_is_claimed_at_the_other_and_ctrl_c_ends_all():
     process = subprocess.Popen(

@@ -34,7 +34,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT_SECONDS)
-@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.chaos)], indirect=True)
+@pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
 def test_every_answer_is_as_documented(tmp_path, database_url):
     server = Server(tmp_path, database_url=database_url, log_level="WARNING", lease_seconds=30)
     answered: Counter[str] = Counter()

@@ -16,7 +16,6 @@ WANDER_SECONDS = 0.7
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 @pytest.mark.timeout(240 + SECONDS)
 async def test_no_promise_is_broken_by_two_servers(tmp_path, postgres):
     async with AsyncExitStack() as stack:

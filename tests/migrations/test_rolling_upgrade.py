@@ -60,7 +60,6 @@ def earlier(tmp_path_factory) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.chaos
 async def test_earlier_server_works_on_while_the_schema_moves_on_and_beside_a_new_one(tmp_path, postgres, earlier):
     settings = {"lease_seconds": 2, "log_level": "WARNING"}
     (tmp_path / "new").mkdir()

@@ -51,7 +51,6 @@ async def test_living_keep_their_jobs_though_rescue_is_back_before_renewal(postg
         assert not (await service.mark_job_complete(job.id, fence=job.fence)).duplicate
 
 
-@pytest.mark.chaos
 @pytest.mark.timeout(120)
 async def test_living_keep_their_jobs_after_an_outage_of_any_length(postgres_database, tmp_path):
     empty(postgres_database)
