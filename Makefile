@@ -14,12 +14,12 @@ help: ## List the targets
 install: $(INSTALLED) ## Put the service and its tools into .venv
 
 # The stamp is written last: an install that broke off is done again.
-$(INSTALLED): requirements/dev.txt pyproject.toml hatch_build.py app/version.py
+$(INSTALLED): requirements/dev.txt pyproject.toml hatch_build.py app/version.py client/pyproject.toml client/rexecutor_client/version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/it")'
 	@echo "Installing into $(VENV) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable client --editable .
 	@touch $@
 
 run: install ## Run the service on SQLite, on http://127.0.0.1:8000
@@ -72,9 +72,9 @@ openapi: install ## Write openapi/openapi.json and asyncapi.json anew
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS)
 
 lock: install ## Lock the requirements anew (LOCK_FLAGS=--upgrade for newer versions)
-	$(LOCK) --extra postgres --output-file requirements/base.txt pyproject.toml
+	$(LOCK) --extra postgres --output-file requirements/base.txt client/pyproject.toml pyproject.toml
 	$(LOCK) --output-file requirements/build.txt requirements/build.in
-	$(LOCK) --extra postgres --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	$(LOCK) --extra postgres --output-file requirements/dev.txt client/pyproject.toml pyproject.toml requirements/dev.in
 
 clean: ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

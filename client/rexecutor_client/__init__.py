@@ -1,0 +1,1 @@
+"""Enqueue, run and watch durable background jobs: the client of rexecutor-server."""
