@@ -1,6 +1,5 @@
 """The contract over a SQL store and the delivery of this process."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -69,9 +68,8 @@ class SqlBackend:
     async def enqueue(self, job: EnqueuableJob, *, idempotency: Idempotency | None = None) -> Enqueued:
         """Store a job, or find its duplicate."""
         with self._operation():
-            if job.scheduled_at is None and self._registry.expect(job.executor):
-                # The claim is submitted in this pause, and shares the transaction of the insert.
-                await asyncio.sleep(0)
+            if job.scheduled_at is None:
+                self._registry.expect(job.executor)
             if idempotency is not None:
                 return _once(await self._dialect.insert_once([job], idempotency), idempotency)[0]
             return (await self._dialect.insert([job]))[0]

@@ -30,7 +30,7 @@ _log = get_logger()
 class _Claim(Struct):
     """A claim on its way."""
 
-    claimed: asyncio.Task[Claimed]
+    claimed: asyncio.Future[list[Claimed]]
     reserved: list[tuple[Place, int, int]]
     """Each place in line with the credits that it set aside, and its token."""
     impatient: tuple[Place, ...]
@@ -95,19 +95,16 @@ class Dispatcher:
         """Hear that a job waits for this instant: a hint, which may be wrong or lost."""
         self._wakeup.wake_at(instant)
 
-    def expect(self) -> bool:
-        """Hear that a due job is about to be submitted; return whether it will be claimed in its own transaction.
+    def expect(self) -> None:
+        """Hear that a due job is about to be submitted, and submit a claim for it, to share its transaction.
 
         Also while another claim is being written, which does not see that job; but where several stand in line, only
         the outcome of that claim tells whose turn it is.
         """
         if self._ahead and (self._flows or len(self._line) > 1):
-            return False
-        if not self._claim_ahead(spare=_SPARED):
-            return False
-        if self._wakeup.sleeps:
+            return
+        if self._claim_ahead(spare=_SPARED) and self._wakeup.sleeps:
             self._wakeup.wake()
-        return True
 
     def demand_changed(self) -> None:
         """Hear that somebody in line may want more jobs; while none is due it makes no difference."""
@@ -131,7 +128,7 @@ class Dispatcher:
             await self._wakeup.sleep(None)
 
     def _claim_ahead(self, *, spare: float = 0) -> bool:
-        """Submit a claim for the credits in line but a part to spare, in the next turn.
+        """Submit a claim for the credits in line but a part to spare.
 
         Return whether there are any, and not too many claims ahead.
         """
@@ -139,7 +136,7 @@ class Dispatcher:
             return False
         demands, reserved = self._reserve(spare)
         if demands:
-            claimed = asyncio.create_task(self._dialect.claim(ClaimCall(self.executor, demands)))
+            claimed = self._dialect.claim([ClaimCall(self.executor, demands)])
             self._ahead.append(_Claim(claimed, reserved, tuple(self._impatient)))
         return bool(demands)
 
@@ -147,7 +144,7 @@ class Dispatcher:
         """Wait for the claim that was made first, hand out what it brings, and sleep if no more is to be had."""
         claim = self._ahead[0]
         try:
-            claimed = await claim.claimed
+            (claimed,) = await claim.claimed
         except Exception as error:
             self._flows = False
             for place, credits, token in claim.reserved:

@@ -60,12 +60,11 @@ class Lines:
         if dispatcher is not None:
             dispatcher.leave(place)
 
-    def expect(self, executor: str) -> bool:
-        """Hear that a due job is about to be submitted; return whether a claim for it will be in the next turn."""
-        if not self._dialect.shares_transactions:
-            return False
+    def expect(self, executor: str) -> None:
+        """Hear that a due job is about to be submitted: a claim may share its transaction."""
         dispatcher = self._dispatchers.get(executor)
-        return dispatcher is not None and dispatcher.expect()
+        if dispatcher is not None and self._dialect.shares_transactions:
+            dispatcher.expect()
 
     def wake_at(self, executor: str, instant: Instant) -> None:
         """Hear that a job of the executor waits for this instant."""

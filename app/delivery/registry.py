@@ -117,12 +117,9 @@ class Registry:
         """Release jobs that never reached their worker, in a task of its own."""
         self._lines.give_back(jobs)
 
-    def expect(self, executor: str) -> bool:
-        """Hear that a due job is about to be submitted; return whether a claim for it will be in the next turn.
-
-        A hint: the commit tells for sure.
-        """
-        return self._lines.expect(executor)
+    def expect(self, executor: str) -> None:
+        """Hear that a due job is about to be submitted: a hint, for the commit tells for sure."""
+        self._lines.expect(executor)
 
     def committed(self, effects: Effects) -> None:
         """Hear what a transaction did: wake executors, settle jobs with those who held them."""

@@ -53,14 +53,16 @@ class GroupCommit(Generic[Transaction]):
         self._left_over: Member[Transaction] | None = None
         self._closed = False
 
-    async def submit(
+    def submit(
         self,
         run: Callable[[Transaction, list[Item]], list[Result]],
         items: Sequence[Item],
         *,
         size: int | None = None,
-    ) -> list[Result]:
-        """Run ``run(transaction, items)`` in the next transaction; return its results once they are durable.
+    ) -> asyncio.Future[list[Result]]:
+        """Run ``run(transaction, items)`` in the next transaction; its results come once they are durable.
+
+        It is submitted when this returns: what is submitted in one turn of the loop shares a transaction, as a rule.
 
         ``run`` gets the items of several members at once and returns a result for each. ``size`` tells how many rows
         they stand for, if not one each. Whoever is cancelled while waiting leaves its write behind: it is done all the
@@ -70,7 +72,7 @@ class GroupCommit(Generic[Transaction]):
             raise DatabaseUnavailable("the database is closed")
         future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         self._waiting.put(Member(run, items, future, len(items) if size is None else size))
-        return await future
+        return future
 
     def close(self) -> None:
         """Take no more members; those that wait are written."""

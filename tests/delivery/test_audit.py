@@ -20,7 +20,7 @@ def doubt(service: Service) -> None:
 async def test_jobs_that_were_claimed_untold_come_again(service):
     async with subscribed(service) as worker:
         await service.enqueue_many([new_job(), new_job()])
-        await service._dialect.claim(ClaimCall("mail", [Demand(worker.lease, "w", 2)]))
+        await service._dialect.claim([ClaimCall("mail", [Demand(worker.lease, "w", 2)])])
         worker.request(3)
         doubt(service)
         assert [(job.fence, job.attempt) for job in await take(worker, 2)] == [(2, 1), (2, 1)]

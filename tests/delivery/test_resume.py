@@ -109,7 +109,7 @@ async def test_old_lease_can_neither_claim_nor_renew(service):
     old_lease = one.lease
     again = await resumed(service, one.hello.resume)
     await enqueued(service, 1)
-    claimed = await service._dialect.claim(ClaimCall("mail", [Demand(old_lease, "worker", 5)]))
+    (claimed,) = await service._dialect.claim([ClaimCall("mail", [Demand(old_lease, "worker", 5)])])
     assert claimed.jobs == [[]]
     assert await service._dialect.renew_sessions([(old_lease, 30.0, 0.0)]) == [False]
     await again.close()

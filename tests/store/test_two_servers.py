@@ -292,13 +292,10 @@ class TestSessions:
         for _ in range(ROUNDS * 4):
             one = await servers[0].subscribe_ready_jobs("mail")
             await servers[0].enqueue_many([new_job() for _ in range(20)])
-            claims = [
-                asyncio.create_task(servers[0]._dialect.claim(ClaimCall("mail", [Demand(one.lease, "w", 10)])))
-                for _ in range(2)
-            ]
+            claims = [servers[0]._dialect.claim([ClaimCall("mail", [Demand(one.lease, "w", 10)])]) for _ in range(2)]
             await asyncio.sleep(0.001)  # about when their statements are under way
             again = await servers[1].subscribe_ready_jobs("mail", resume=one.hello.resume)
-            claimed = {(job.id, job.fence) for claim in claims for job in (await claim).jobs[0]}
+            claimed = {(job.id, job.fence) for claim in claims for job in (await claim)[0].jobs[0]}
             assert claimed == set(again.hello.held)
             await again.close()
             await one.close()

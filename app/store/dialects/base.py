@@ -1,5 +1,6 @@
 """The list of what differs between databases: all else in the store is written once."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
@@ -82,8 +83,8 @@ class Dialect(Protocol):
     async def insert(self, jobs: Sequence[EnqueuableJob]) -> list[Enqueued]:
         """Store jobs in order, all or none."""
 
-    async def claim(self, call: ClaimCall) -> Claimed:
-        """Hand the best due jobs to the places in line."""
+    def claim(self, calls: Sequence[ClaimCall]) -> asyncio.Future[list[Claimed]]:
+        """Hand the best due jobs to the places in line; the claims are submitted when this returns."""
 
     async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
         """Apply acknowledgements in order, each with an outcome of its own."""

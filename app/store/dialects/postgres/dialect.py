@@ -1,5 +1,6 @@
 """The PostgreSQL dialect: lanes of group commit with connections of their own, readers beside them."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -137,9 +138,9 @@ class PostgresDialect:
             return await self._unique_inserts.submit(insert_unique, jobs)
         return await self._inserts.submit(insert_jobs, jobs)
 
-    async def claim(self, call: ClaimCall) -> Claimed:
+    def claim(self, calls: Sequence[ClaimCall]) -> asyncio.Future[list[Claimed]]:
         """Hand the best due jobs to the places in line."""
-        return await _one(self._claims, claim_jobs, call)
+        return asyncio.ensure_future(self._claims.submit(claim_jobs, calls))
 
     async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
         """Apply acknowledgements in order, each with an outcome of its own.

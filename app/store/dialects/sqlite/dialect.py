@@ -132,9 +132,9 @@ class SqliteDialect:
         """Store jobs in order, all or none."""
         return await self._commit.submit(insert_jobs, jobs)
 
-    async def claim(self, call: ClaimCall) -> Claimed:
+    def claim(self, calls: Sequence[ClaimCall]) -> asyncio.Future[list[Claimed]]:
         """Hand the best due jobs to the places in line."""
-        return await self._one(claim_jobs, call)
+        return self._commit.submit(claim_jobs, calls)
 
     async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
         """Apply acknowledgements in order, each with an outcome of its own."""

@@ -13,6 +13,7 @@ from ...effects import EffectsListener
 from ...group_commit import GroupCommit, Member, resolve
 from ..base import StoreRules
 from .administration import update_jobs
+from .claim import claim_jobs
 from .idempotency import insert_once
 from .insert import insert_jobs
 from .reserve import Reserve
@@ -69,7 +70,13 @@ class SqliteWriter:
     def _tell(self, transaction: SqliteTransaction | None, batch: list[SqliteMember]) -> None:
         if transaction is not None:
             self._committed(transaction.effects)
-        resolve(batch)
+        claims = [member for member in batch if member.run is claim_jobs]
+        if len(claims) in (0, len(batch)):
+            resolve(batch)
+            return
+        # Jobs are on their way to workers before their producers are answered, which takes longer.
+        resolve(claims)
+        self._loop.call_soon(resolve, [member for member in batch if member.run is not claim_jobs])
 
     def _write_batch(self, batch: list[SqliteMember]) -> SqliteTransaction | None:
         """Write all members in one transaction; return it if it was committed."""
