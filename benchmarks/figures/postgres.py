@@ -47,25 +47,15 @@ async def _cost(bench: Bench, store: Store) -> Numbers:
     """Enqueue jobs in bulks and drain them; what that took on both sides, for 1,000 jobs."""
     jobs = bench.scale.drain_jobs
     with bench.stores.copy(store) as database:
-        name = database.rsplit("/", 1)[1].partition("?")[0]
-        work = _WORK.format(name=name)
         run(database, _COUNT_STATEMENTS)
         async with bench.service_on(database) as server:
             await fill_and_drain(server, bench.scale.warm_drain_jobs)
-            ((calls, wal, commits),), before = run(database, work), _seconds(bench, server.process_id)
+            before = _spent(bench, server.process_id, database)
             await fill_and_drain(server, jobs)
             # What a backend did is told to the statistics within a second.
             await asyncio.sleep(1.5)
-            after, ((more_calls, more_wal, more_commits),) = _seconds(bench, server.process_id), run(database, work)
-    thousands = jobs / 1_000
-    server_seconds, database_seconds = ((late - early) / thousands for early, late in zip(before, after, strict=True))
-    return {
-        "server": server_seconds * 1_000,
-        "database": database_seconds * 1_000,
-        "statements": float(more_calls - calls) / jobs,
-        "commits": float(more_commits - commits) / jobs,
-        "wal": float(more_wal - wal) / jobs,
-    }
+            after = _spent(bench, server.process_id, database)
+    return {name: (after[name] - before[name]) / jobs for name in after}
 
 
 async def _sustained(bench: Bench, store: Store) -> Numbers:
@@ -76,8 +66,12 @@ async def _sustained(bench: Bench, store: Store) -> Numbers:
         kind=producer.Kind.PACE, port=0, connections=50, jobs=jobs, per_second=scale.sustained_per_second
     )
     with bench.stores.copy(store) as database:
+        run(database, _COUNT_STATEMENTS)
         async with bench.service_on(database) as server:
+            before = _spent(bench, server.process_id, database)
             sent, arrived = await produce_and_work(server, order)
+            await asyncio.sleep(1.5)
+            after = _spent(bench, server.process_id, database)
         ((dead, size),) = run(database, _DEAD)
     waits = waits_of(sent, arrived)
     part = int(min(_MINUTE_SECONDS, scale.sustained_seconds / 4) * scale.sustained_per_second)
@@ -90,12 +84,32 @@ async def _sustained(bench: Bench, store: Store) -> Numbers:
         "dead": float(dead),
         "megabytes": size / 1e6,
         "behind": sent.behind_seconds * 1_000,
+        **{name: (after[name] - before[name]) / jobs for name in after},
     }
 
 
-def _seconds(bench: Bench, server: int) -> tuple[float, float]:
-    """Return the processor time of the server so far, and of PostgreSQL with all its processes."""
-    return cpu_seconds(server), cpu_seconds(bench.stores.process_id or 0, with_children=True)
+def _spent(bench: Bench, server: int, database: str) -> Numbers:
+    """Return what was spent so far: the processors' time in microseconds, and what PostgreSQL did."""
+    name = database.rsplit("/", 1)[1].partition("?")[0]
+    ((statements, wal, commits),) = run(database, _WORK.format(name=name))
+    return {
+        "server": cpu_seconds(server) * 1e6,
+        "database": cpu_seconds(bench.stores.process_id or 0, with_children=True) * 1e6,
+        "statements": float(statements),
+        "commits": float(commits),
+        "wal": float(wal),
+    }
+
+
+def _costs(key: str, title: str) -> tuple[Mark, ...]:
+    """Microseconds a job are milliseconds for 1,000."""
+    return (
+        _reported(key, f"{title}, the server's processor", "server", Unit.MILLISECONDS),
+        _reported(key, "- PostgreSQL's processor", "database", Unit.MILLISECONDS),
+        _reported(key, "- statements a job", "statements", Unit.EACH),
+        _reported(key, "- transactions a job", "commits", Unit.EACH),
+        _reported(key, "- WAL a job", "wal", Unit.BYTES),
+    )
 
 
 def _reported(key: str, title: str, quantity: str, unit: Unit, *, beside: str | None = None) -> Mark:
@@ -157,13 +171,7 @@ FIGURES = (
         yardstick=raw_commits,
         measure=_cost,
         only_empty=True,
-        marks=(
-            _reported("cost", "cost of 1,000 jobs, the server's processor", "server", Unit.MILLISECONDS),
-            _reported("cost", "- PostgreSQL's processor", "database", Unit.MILLISECONDS),
-            _reported("cost", "- statements a job", "statements", Unit.EACH),
-            _reported("cost", "- transactions a job", "commits", Unit.EACH),
-            _reported("cost", "- WAL a job", "wal", Unit.BYTES),
-        ),
+        marks=_costs("cost", "cost of 1,000 jobs in bulks"),
     ),
     Figure(
         key="sustained",
@@ -177,6 +185,7 @@ FIGURES = (
             _reported("sustained", "- dead rows at the end", "dead", Unit.JOBS),
             _reported("sustained", "- table with indexes at the end", "megabytes", Unit.MEGABYTES),
             _reported("sustained", "- the producer's worst delay", "behind", Unit.MILLISECONDS),
+            *_costs("sustained", "cost of 1,000 jobs, each by itself"),
         ),
     ),
 )

@@ -13,15 +13,17 @@ from ..load.payload import EXECUTOR, PRIORITIES, data_of
 from .stores import DAY, MANY_PRIORITIES, Store, migrate
 
 _NOW = "(extract(epoch FROM now()) * 1000000)::bigint"
+# Its braces are those of JSON, and stay when the numbers are put in.
+_DATA = data_of(0).replace("{", "{{").replace("}", "}}")
 _FILL = f"""
 INSERT INTO jobs (executor, status, priority, scheduled_at, attempt, max_attempts, inserted_at, attempted_at,
                   finished_at, fence, version, acknowledged_fence, acknowledged_operation, tags, attempted_by, data,
                   metadata)
 SELECT '{EXECUTOR}', 'complete', n % {{priorities}}, at, 1, 5, at, at, at, 1, 3, 1, 'complete', '[]', '["bench"]',
-       '{data_of(0)}', 'null'
+       '{_DATA}', 'null'
 FROM generate_series(1, {{count}}) AS n CROSS JOIN LATERAL (SELECT {_NOW} - {DAY} + n AS at) AS times;
 INSERT INTO jobs (executor, status, priority, scheduled_at, max_attempts, inserted_at, tags, data, metadata)
-SELECT '{EXECUTOR}', 'scheduled', n % {{priorities}}, {_NOW} + {DAY} + n * 1000, 5, {_NOW}, '[]', '{data_of(0)}', 'null'
+SELECT '{EXECUTOR}', 'scheduled', n % {{priorities}}, {_NOW} + {DAY} + n * 1000, 5, {_NOW}, '[]', '{_DATA}', 'null'
 FROM generate_series(1, {{count}}) AS n;
 INSERT INTO executor_count_deltas (executor, status, count)
 VALUES ('{EXECUTOR}', 'complete', {{count}}), ('{EXECUTOR}', 'scheduled', {{count}})
