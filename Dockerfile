@@ -16,7 +16,8 @@ RUN /opt/build/bin/pip install --require-hashes -r /src/requirements/build.txt \
 COPY README.md LICENSE LICENSE-MIT LICENSE-APACHE pyproject.toml hatch_build.py /src/
 COPY alembic /src/alembic
 COPY app /src/app
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist /src \
+COPY client /src/client
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist /src /src/client \
     && /opt/rexecutor/bin/pip install --no-deps --no-index /dist/*.whl \
     && /opt/rexecutor/bin/pip uninstall --yes pip
 

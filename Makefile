@@ -69,12 +69,13 @@ openapi: install ## Write openapi/openapi.json and asyncapi.json anew
 	$(BIN)/rexecutor openapi
 
 # --no-header: the header would name the command with its paths. No option writes an index into the files.
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS)
+# The client is installed from its folder, beside the server.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-emit-package rexecutor-client $(LOCK_FLAGS)
 
 lock: install ## Lock the requirements anew (LOCK_FLAGS=--upgrade for newer versions)
-	$(LOCK) --extra postgres --output-file requirements/base.txt client/pyproject.toml pyproject.toml
+	$(LOCK) --extra postgres --output-file requirements/base.txt pyproject.toml
 	$(LOCK) --output-file requirements/build.txt requirements/build.in
-	$(LOCK) --extra postgres --output-file requirements/dev.txt client/pyproject.toml pyproject.toml requirements/dev.in
+	$(LOCK) --extra postgres --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 
 clean: ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,7 @@
-"""The `rexecutor` command. What a command needs is imported when it runs."""
+"""What the server adds to the command `rexecutor`, one entry point each, and all of it as `python -m app`.
+
+What a command needs is imported when it runs.
+"""
 
 import signal
 import sys
@@ -9,7 +12,7 @@ from cyclopts import App, Parameter
 
 from .version import __version__
 
-app = App(name="rexecutor", help="Durable background and scheduled jobs over HTTP and WebSocket.", version=__version__)
+app = App(name="rexecutor", help="The service: durable jobs over HTTP and WebSocket.", version=__version__)
 
 
 @app.command

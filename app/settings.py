@@ -17,6 +17,8 @@ _KUBERNETES_LINK = re.compile(
     r"REXECUTOR_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
+# What the client reads from the same environment.
+_CLIENTS = {"URL", "API_KEY"}
 
 
 class Settings(BaseSettings):
@@ -114,7 +116,7 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     unknown: dict[str, str | None] = {}
     for variable, value in environment.items():
         name = variable.upper().removeprefix(_PREFIX)
-        if variable.upper() != name and name not in known and not _is_kubernetes_link(variable, value):
+        if variable.upper() != name and name not in {*known, *_CLIENTS} and not _is_kubernetes_link(variable, value):
             nearest = get_close_matches(name, known, n=1, cutoff=0.5)
             unknown[variable] = _PREFIX + nearest[0] if nearest else None
     return unknown

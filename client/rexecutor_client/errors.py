@@ -8,7 +8,12 @@ class RexecutorError(Exception):
 
 
 class ServiceUnreachable(RexecutorError):
-    """The service did not answer: no connection, or none in time. Whether the call took effect is unknown."""
+    """The service did not answer, or not in time."""
+
+    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
+        """Whether the call may have reached the service; then whether it took effect is unknown."""
 
 
 class UnexpectedAnswer(RexecutorError):
@@ -63,88 +68,133 @@ class InvalidRequest(Problem):
 class Unavailable(Problem):
     """The service cannot answer now; the client has tried again, for as long as it was allowed to."""
 
+    may_have_been_done: ClassVar[bool] = False
+
 
 class MalformedJson(InvalidRequest):
+    """What was sent is no JSON text."""
+
     slug = "malformed-json"
 
 
 class Unauthorized(Problem):
+    """The API key is missing or wrong."""
+
     slug = "unauthorized"
 
 
 class Forbidden(Problem):
+    """The API key does not allow it."""
+
     slug = "forbidden"
 
 
 class NotFound(Problem):
+    """There is no such path."""
+
     slug = "not-found"
 
 
 class JobNotFound(JobProblem):
+    """No job has this id."""
+
     slug = "job-not-found"
 
 
 class MethodNotAllowed(Problem):
+    """The path does not take this method."""
+
     slug = "method-not-allowed"
 
 
 class InvalidTransition(JobProblem):
+    """The operation has no meaning for a job of this status."""
+
     slug = "invalid-transition"
 
 
 class StaleFence(JobProblem):
+    """The job is not executing under this fence: it was taken away, or acknowledged."""
+
     slug = "stale-fence"
 
 
 class JobExecuting(JobProblem):
+    """A worker holds the job; ``force`` would take it away."""
+
     slug = "job-executing"
 
 
 class IdempotencyInProgress(Problem):
+    """The call with the same key has not ended yet."""
+
     slug = "idempotency-in-progress"
 
 
 class VersionMismatch(JobProblem):
+    """The job has changed since it was read."""
+
     slug = "version-mismatch"
 
 
 class BodyTooLarge(InvalidRequest):
+    """The request is larger than the service takes."""
+
     slug = "body-too-large"
 
 
 class UnsupportedMediaType(Problem):
+    """The request does not say that it is JSON."""
+
     slug = "unsupported-media-type"
 
 
 class ValidationError(InvalidRequest):
+    """A member is missing, unknown or wrong."""
+
     slug = "validation-error"
 
 
 class QueryTooComplex(InvalidRequest):
+    """The query is too large, or took too long."""
+
     slug = "query-too-complex"
 
 
 class IdempotencyMismatch(Problem):
+    """The key came with another request before."""
+
     slug = "idempotency-mismatch"
 
 
 class FenceRequired(JobProblem):
+    """The service takes this only under the fence of the claim."""
+
     slug = "fence-required"
 
 
 class TooManyRequests(Unavailable):
+    """The service is asked too often."""
+
     slug = "too-many-requests"
 
 
 class DatabaseUnavailable(Unavailable):
+    """The service does not reach its database; whether the call took effect is unknown."""
+
     slug = "database-unavailable"
+    may_have_been_done = True
 
 
 class NotReady(Unavailable):
+    """The server starts or leaves."""
+
     slug = "not-ready"
 
 
 class InsufficientStorage(Problem):
+    """The service has no room for more jobs."""
+
     slug = "insufficient-storage"
 
 

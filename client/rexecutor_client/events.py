@@ -40,12 +40,8 @@ class Revoke(Struct, frozen=True):
     """``cancelled``, ``timeout``, ``lost``, ``rerun``, ``acknowledged``, or one that a later service knows."""
 
 
-class Stopped(Struct, frozen=True):
-    """All jobs that follow were asked for after the stop."""
-
-
 class Drain(Struct, frozen=True):
     """The server leaves: no more jobs come here, acknowledgements are taken until the close."""
 
 
-Event: TypeAlias = Job | Revoke | Stopped | Drain
+Event: TypeAlias = Job | Revoke | Drain

@@ -83,6 +83,10 @@ class Job(Struct, Generic[Data, Metadata], kw_only=True):
     """The fencing token: an acknowledgement that bears it acts only while this very claim holds."""
     lease_expires_at: datetime | None
     version: int
+    deadline: datetime | None = None
+    """While it runs under a timeout: when that is over."""
+    revoked: str | None = None
+    """While it runs: why it is no longer this worker's, once that is known. What it does then counts for nothing."""
 
     @property
     def is_last_attempt(self) -> bool:
@@ -94,9 +98,9 @@ class EnqueuableJob(Struct, kw_only=True):
     """A job to enqueue; what is ``UNSET`` is the service's default."""
 
     executor: str
-    data: Any = None
+    data: Any = UNSET
     """JSON, or what becomes JSON: a dataclass, a msgspec ``Struct`` or a pydantic model."""
-    metadata: Any = None
+    metadata: Any = UNSET
     max_attempts: int | UnsetType = UNSET
     scheduled_at: datetime | UnsetType = UNSET
     """When to run, now if unset; an aware datetime. Not together with ``delay``."""

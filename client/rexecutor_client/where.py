@@ -96,4 +96,4 @@ class Where:
     def _members(self, kind: str) -> list[dict[str, Any]]:
         """Return the members of a list of this kind, or the whole: long chains stay flat."""
         inner = self.query.get(kind)
-        return inner if inner else [self.query]
+        return inner or [self.query]

@@ -25,6 +25,10 @@ def test_known_settings_are_not_unknown_in_any_case():
     assert unknown_variables({"rexecutor_port": "1", "PATH": "/bin", "REXECUTORX": ""}) == {}
 
 
+def test_what_the_client_reads_is_no_mistake():
+    assert unknown_variables({"REXECUTOR_URL": "http://127.0.0.1:8000", "REXECUTOR_API_KEY": "key"}) == {}
+
+
 @pytest.mark.parametrize(
     ("given", "nearest"),
     [

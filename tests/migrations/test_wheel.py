@@ -1,4 +1,4 @@
-"""What is installed from the wheel: the package under its own name, with its migrations and pages inside."""
+"""What is installed from the two wheels: the server under its own name, with its migrations and pages inside."""
 
 import os
 import re
@@ -22,11 +22,11 @@ FOREIGN = "OWNER = 'the user'\n"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """A folder with the wheel's files, and a foreign package called app beside them."""
+    """A folder with the files of the server's wheel, and a foreign package called app beside them."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "-w", str(folder), str(ROOT)], check=True, timeout=120)
-    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*command, "-w", str(folder), str(ROOT), str(ROOT / "client")], check=True, timeout=120)
+    (wheel,) = folder.glob("rexecutor_server*.whl")
     site = folder / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
@@ -49,7 +49,7 @@ def test_wheel_holds_one_package_with_its_migrations_and_pages(installed):
 
 @pytest.fixture(scope="module")
 def venv(installed, tmp_path_factory) -> Path:
-    """A virtual environment with the wheel installed by pip, and what it needs from the development environment.
+    """A virtual environment with both wheels installed by pip, and what it needs from the development environment.
 
     A .pth file leads there, after the new environment's own folder. The import hook of the development install is not
     run: in a folder that a .pth file names no further .pth file counts.
@@ -57,9 +57,9 @@ def venv(installed, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
     site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    (wheel,) = installed.parent.glob("*.whl")
+    wheels = [str(wheel) for wheel in installed.parent.glob("*.whl")]
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "-q"]
-    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, timeout=60)
+    subprocess.run([*pip, "--no-deps", "--no-index", *wheels], check=True, timeout=60)
     (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
     shutil.copytree(installed / "app", site / "app")
     return folder

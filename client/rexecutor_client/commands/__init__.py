@@ -1,0 +1,1 @@
+"""The commands of `rexecutor` that speak to a service."""

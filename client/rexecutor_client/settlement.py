@@ -1,0 +1,109 @@
+"""What a worker tells the service of a job, over the stream or by request, until the service has an answer to it."""
+
+import logging
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+from typing import assert_never
+
+from msgspec import Struct
+
+from .async_client import AsyncClient
+from .errors import InvalidRequest
+from .execution import reason_of
+from .job import Ack, ExecutionError, Job
+from .results import Cancel, Discard, Done, Result, Retry, RunAt, Snooze
+from .subscription import Subscription
+
+_log = logging.getLogger("rexecutor")
+
+_MOST_DELAY = timedelta(days=36_500)
+
+
+class Settlement(Struct, frozen=True):
+    """An acknowledgement: its kind is the contract's word."""
+
+    kind: str
+    job_id: int
+    fence: int
+    run_at: RunAt | None = None
+    error: ExecutionError | None = None
+
+
+def settlement_of(job: Job, result: Result) -> Settlement:
+    """Return what a result says of a job."""
+    match result:
+        case Done():
+            return Settlement("complete", job.id, job.fence)
+        case Retry():
+            return Settlement("retry", job.id, job.fence, result.after or timedelta(0), reason_of(result))
+        case Snooze():
+            return Settlement("snooze", job.id, job.fence, result.until)
+        case Cancel():
+            return Settlement("cancel", job.id, job.fence, error=reason_of(result))
+        case Discard():
+            return Settlement("discard", job.id, job.fence, error=reason_of(result))
+        case other:
+            assert_never(other)
+
+
+def release_of(job_id: int, fence: int) -> Settlement:
+    """Return what gives a job back that was not started."""
+    return Settlement("release", job_id, fence)
+
+
+def over_stream(subscription: Subscription, settlement: Settlement) -> Awaitable[Ack]:
+    """Send a settlement; its result comes with what is returned."""
+    job_id, fence, error = settlement.job_id, settlement.fence, settlement.error or ExecutionError("", "")
+    match settlement.kind:
+        case "complete":
+            return subscription.complete(job_id, fence)
+        case "retry":
+            return subscription.retry(job_id, fence, _at(settlement), error)
+        case "snooze":
+            return subscription.snooze(job_id, fence, _at(settlement))
+        case "cancel":
+            return subscription.cancel(job_id, fence, error)
+        case "discard":
+            return subscription.discard(job_id, fence, error)
+        case _:
+            return subscription.release(job_id, fence)
+
+
+def by_request(client: AsyncClient, settlement: Settlement) -> Awaitable[Ack]:
+    """The same over HTTP."""
+    job_id, fence, error = settlement.job_id, settlement.fence, settlement.error or ExecutionError("", "")
+    match settlement.kind:
+        case "complete":
+            return client.mark_job_complete(job_id, fence=fence)
+        case "retry":
+            return client.mark_job_retryable(job_id, _at(settlement), error, fence=fence)
+        case "snooze":
+            return client.mark_job_snoozed(job_id, _at(settlement), fence=fence)
+        case "cancel":
+            return client.mark_job_cancelled(job_id, error, fence=fence)
+        case "discard":
+            return client.mark_job_discarded(job_id, error, fence=fence)
+        case _:
+            return client.release_job(job_id, fence=fence)
+
+
+def repaired(settlement: Settlement, refusal: InvalidRequest) -> Settlement | None:
+    """Return what to say instead of something that the service cannot take, so that the job is not held for ever.
+
+    That is a retry in an hour with the refusal as its error; None if that was refused as well.
+    """
+    _log.error("job %d: the service does not take this %s: %s", settlement.job_id, settlement.kind, refusal)
+    if settlement.error is not None and settlement.error.error_type == "refused":
+        return None
+    error = ExecutionError("refused", f"{settlement.kind} was refused: {refusal}")
+    if settlement.kind in ("discard", "cancel"):
+        return Settlement("discard", settlement.job_id, settlement.fence, error=error)
+    return Settlement("retry", settlement.job_id, settlement.fence, timedelta(hours=1), error)
+
+
+def _at(settlement: Settlement) -> RunAt:
+    """Return when to run: never before now, and no further than the service can say."""
+    run_at = settlement.run_at
+    if isinstance(run_at, datetime):
+        return run_at if run_at.tzinfo is not None else run_at.astimezone(UTC)
+    return min(max(run_at or timedelta(0), timedelta(0)), _MOST_DELAY)

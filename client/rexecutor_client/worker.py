@@ -1,0 +1,139 @@
+"""A worker: runs the jobs of its executors as they become due, until it is told to stop."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Iterable
+from os import getpid
+from typing import Any
+
+from msgspec import Struct
+
+from .async_client import AsyncClient
+from .execution import Executor
+from .line import Line, LineStatus
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_log = logging.getLogger("rexecutor")
+
+
+class WorkerStatus(Struct, frozen=True, kw_only=True):
+    """How a worker does."""
+
+    name: str
+    stopping: bool
+    executors: tuple[LineStatus, ...]
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return sum(line.running for line in self.executors)
+
+    @property
+    def done(self) -> int:
+        """How many jobs have been completed."""
+        return sum(line.done for line in self.executors)
+
+    @property
+    def failed(self) -> int:
+        """How many executions have failed: their jobs are retried or were discarded."""
+        return sum(line.failed for line in self.executors)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether jobs of all executors can come."""
+        return not self.stopping and all(line.connected for line in self.executors)
+
+
+class Worker:
+    """Runs jobs of several executors at once, over one connection for each."""
+
+    def __init__(
+        self,
+        executors: Iterable[Executor[Any, Any]],
+        *,
+        url: str | None = None,
+        api_key: str | None = None,
+        concurrency: int = 20,
+        name: str | None = None,
+        drain_seconds: float = 25.0,
+    ) -> None:
+        """Run at most ``concurrency`` jobs at once, of each executor its share.
+
+        ``name`` is shown to people; by default it tells the machine and the process. ``drain_seconds`` bounds how long
+        a stop waits for the jobs that run.
+        """
+        self._executors = tuple(executors)
+        names = [each.name for each in self._executors]
+        if not names or len({*names}) < len(names):
+            raise ValueError("a worker needs executors, each of another name")
+        if concurrency < len(names):
+            raise ValueError(f"{len(names)} executors need a concurrency of as many at least")
+        self.name = name or f"{socket.gethostname()}-{getpid()}"
+        self._client = AsyncClient(url, api_key=api_key)
+        self._drain_seconds = drain_seconds
+        self._stopping = asyncio.Event()
+        self._signals = 0
+        self._lines = [
+            Line(each, self._client, worker=self.name, api_key=api_key, concurrency=share, stopping=self._stopping)
+            for each, share in zip(self._executors, shares(self._executors, concurrency), strict=True)
+        ]
+
+    @property
+    def status(self) -> WorkerStatus:
+        """How it does now."""
+        lines = tuple(line.status for line in self._lines)
+        return WorkerStatus(name=self.name, stopping=self._stopping.is_set(), executors=lines)
+
+    def stop(self) -> None:
+        """Take no more jobs, let those that run end, then return from :meth:`run`."""
+        self._stopping.set()
+
+    async def run(self, *, handle_signals: bool = False) -> None:
+        """Work until :meth:`stop`; with ``handle_signals`` also until SIGTERM or SIGINT, at the second of them at once.
+
+        Raises the service's Problem when it refuses the worker for good, as for a missing key.
+        """
+        loop = asyncio.get_running_loop()
+        if handle_signals:
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, self._signalled)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for line in self._lines:
+                    tasks.create_task(line.run(drain_seconds=self._drain_seconds))
+        except* Exception as group:  # noqa: BLE001 - the first is raised
+            raise group.exceptions[0] from None
+        finally:
+            if handle_signals:
+                for number in _SIGNALS:
+                    loop.remove_signal_handler(number)
+            for each in self._executors:
+                each.close()
+            await self._client.close()
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            _log.info("stopping: no more jobs are taken, those that run may end; once more ends at once")
+            self.stop()
+        else:
+            for line in self._lines:
+                line.abandon()
+
+
+def shares(executors: tuple[Executor[Any, Any], ...], concurrency: int) -> list[int]:
+    """Divide the concurrency: as evenly as the executors' own limits allow, and one for each at least."""
+    limits = [each.max_concurrency or concurrency for each in executors]
+    given = [1] * len(executors)
+    left = concurrency - len(given)
+    while left > 0:
+        open_ones = [index for index, limit in enumerate(limits) if given[index] < limit]
+        if not open_ones:
+            break
+        for index in open_ones[:left]:
+            given[index] += 1
+        left -= min(left, len(open_ones))
+    return given

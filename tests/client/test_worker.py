@@ -1,0 +1,132 @@
+"""Executors run by a worker against a real server."""
+
+import asyncio
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from rexecutor_client import (
+    AsyncClient,
+    EnqueuableJob,
+    ExecutionError,
+    JobStatus,
+    NotJson,
+    Snooze,
+    Where,
+    Worker,
+    executor,
+)
+from rexecutor_client.job import Job
+
+
+class Email(msgspec.Struct):
+    to: str
+
+
+seen: list[str] = []
+
+
+@executor("email")
+async def email(job: Job[Email]) -> None:
+    seen.append(job.data.to)
+
+
+@executor("nap")
+def nap(job: Job) -> Snooze:
+    return Snooze(timedelta(hours=1))
+
+
+@executor("exits", max_attempts=1)
+async def exits(job: Job) -> None:
+    raise SystemExit(3)
+
+
+@executor("leaks", max_attempts=1)
+async def leaks(job: Job) -> None:
+    waiting = asyncio.create_task(asyncio.sleep(60))
+    waiting.cancel()
+    await waiting
+
+
+async def finished(client: AsyncClient, executor_name: str, status: str, count: int) -> list[Job]:
+    wanted = Where.executor_equals(executor_name) & Where.status_equals(status)
+    async with asyncio.timeout(20):
+        while len(jobs := [job async for job in client.jobs(wanted, page_size=1000)]) < count:
+            await asyncio.sleep(0.02)
+    return jobs
+
+
+@pytest.fixture
+async def client(served):
+    async with AsyncClient(served.url) as client:
+        yield client
+
+
+async def test_worker_runs_each_job_with_its_data_decoded(served, client):
+    seen.clear()
+    async with client.bulk() as bulk:
+        stored = await asyncio.gather(*(bulk.enqueue(email.job(Email(to=f"user {n}"))) for n in range(2_000)))
+    assert len({each.id for each in stored}) == 2_000
+    worker = Worker([email], url=served.url, concurrency=50)
+    running = asyncio.create_task(worker.run())
+    await finished(client, "email", "complete", 2_000)
+    worker.stop()
+    await asyncio.wait_for(running, 10)
+    assert sorted(seen) == sorted(f"user {n}" for n in range(2_000))
+
+
+async def test_result_and_failures_become_what_they_mean(served, client):
+    asleep = await client.enqueue(nap.job())
+    out = await client.enqueue(exits.job())
+    leaked = await client.enqueue(leaks.job())
+    wrong = await client.enqueue(email.job({"no": "address"}))  # type: ignore[arg-type]
+    worker = Worker([nap, exits, leaks, email], url=served.url)
+    running = asyncio.create_task(worker.run())
+    await finished(client, "exits", "discarded", 1)
+    await finished(client, "leaks", "discarded", 1)
+    await finished(client, "email", "retryable", 1)
+    worker.stop()
+    await asyncio.wait_for(running, 10)
+    assert (await client.get_job(asleep.id)).status is JobStatus.SCHEDULED
+    assert (await client.get_job(asleep.id)).attempt == 0
+    assert (await client.get_job(out.id)).errors[0].error_type == "panic"
+    assert (await client.get_job(leaked.id)).errors[0].error_type == "CancelledError"
+    assert (await client.get_job(wrong.id)).errors[0].error_type == "undecodable"
+
+
+async def test_cancelled_job_is_stopped_at_its_worker(served, client):
+    began, stopped = asyncio.Event(), asyncio.Event()
+
+    @executor("long")
+    async def long(job: Job) -> None:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    job = await client.enqueue(long.job())
+    worker = Worker([long], url=served.url)
+    running = asyncio.create_task(worker.run())
+    await asyncio.wait_for(began.wait(), 10)
+    async with AsyncClient(served.url) as operator:
+        await operator.mark_job_cancelled(job.id, ExecutionError("cancelled", "by hand"))
+    await asyncio.wait_for(stopped.wait(), 10)
+    worker.stop()
+    await asyncio.wait_for(running, 10)
+    assert worker.status.executors[0].revoked == 1
+
+
+async def test_bulk_stores_what_was_begun_before_its_end_and_refuses_one_alone(client):
+    async with client.bulk() as bulk:
+        good = [asyncio.create_task(bulk.enqueue(EnqueuableJob(executor="mail", data=n))) for n in range(20)]
+        bad = asyncio.create_task(bulk.enqueue(EnqueuableJob(executor="mail", priority=-1)))
+    assert all(task.done() for task in good)
+    assert bad.exception() is not None
+    assert len(await finished(client, "mail", "scheduled", 20)) == 20
+
+
+async def test_what_is_no_json_is_refused_before_it_is_sent(client):
+    with pytest.raises(NotJson):
+        await client.enqueue(EnqueuableJob(executor="mail", data={"n": float("nan")}))
