@@ -19,7 +19,7 @@ async def writer_held(service: Service) -> AsyncIterator[None]:
         held.set()
         return [gate.wait(HELD_SECONDS)]
 
-    holding = asyncio.create_task(service._dialect._commit.submit(hold, [None]))
+    holding = asyncio.ensure_future(service._dialect._commit.submit(hold, [None]))
     await asyncio.to_thread(held.wait)
     try:
         yield

@@ -13,7 +13,7 @@ def same(_transaction: object, items: list[Any]) -> list[Any]:
 async def test_items_that_stand_for_many_rows_count_as_many():
     commit: GroupCommit[None] = GroupCommit()
     half = MAX_ITEMS_PER_COMMIT // 2
-    waiting = [asyncio.create_task(commit.submit(same, ["bulk"], size=half)) for _ in range(3)]
+    waiting = [asyncio.ensure_future(commit.submit(same, ["bulk"], size=half)) for _ in range(3)]
     await asyncio.sleep(0)
     batches = [commit.take() or [], commit.take() or []]
     assert [[member.size for member in batch] for batch in batches] == [[half, half], [half]]
