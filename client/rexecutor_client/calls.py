@@ -28,6 +28,7 @@ from .pruning import PruneSpec
 from .where import Where
 
 Answer = TypeVar("Answer")
+_PRUNE_SECONDS = 600.0
 Headers = dict[str, str]
 
 
@@ -175,7 +176,14 @@ def rerun(job_id: int, *, force: bool, idempotency_key: str | None) -> Call[Ack]
 def prune(spec: PruneSpec, *, dry_run: bool) -> Call[int]:
     """Delete jobs, or tell how many it would be."""
     body = _Prune(spec.status, spec.prune_by, spec.executors, dry_run=dry_run)
-    return Call(method="POST", path="/v1/jobs/prune", body=encode(body), decode=lambda answer: _deleted(answer).deleted)
+    return Call(
+        method="POST",
+        path="/v1/jobs/prune",
+        body=encode(body),
+        decode=lambda answer: _deleted(answer).deleted,
+        # It deletes batch after batch: a repeat would run beside the first, and count only what that left.
+        wait_seconds=_PRUNE_SECONDS,
+    )
 
 
 def query(where: Where, *, limit: int, cursor: str | None) -> Call[Page]:

@@ -125,7 +125,7 @@ class JobExecuting(JobProblem):
     slug = "job-executing"
 
 
-class IdempotencyInProgress(Problem):
+class IdempotencyInProgress(Unavailable):
     """The call with the same key has not ended yet."""
 
     slug = "idempotency-in-progress"

@@ -19,9 +19,9 @@ class Fences:
         if len(self._fences) > _MOST:
             self._fences.popitem(last=False)
 
-    def forget(self, job_id: int, fence: int | None = None) -> None:
-        """Note that a job is held no more, under this fence or any."""
-        if fence is None or self._fences.get(job_id) == fence:
+    def forget(self, job_id: int, fence: int | None) -> None:
+        """Note that a job is held no more under this fence; under a later one it may be."""
+        if self._fences.get(job_id) == fence:
             self._fences.pop(job_id, None)
 
     def of(self, job_id: int, given: int | None) -> int | None:

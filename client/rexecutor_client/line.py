@@ -141,6 +141,8 @@ class Line:
                     await self._poll()
                 continue
             await self._serve(subscription)
+            # A server that takes connections only to close them is not asked again in the same moment.
+            await asyncio.sleep(_spread(_FIRST_PAUSE_SECONDS))
 
     async def _connect(self) -> Subscription:
         """Connect, however long it takes, and take the session up where it was."""
@@ -191,15 +193,16 @@ class Line:
     async def _serve(self, subscription: Subscription) -> None:
         """Take what comes until the connection is lost or the server leaves."""
         try:
-            while True:
+            leaves = False
+            while not leaves:
                 for event in await subscription.next():
                     if isinstance(event, Job):
                         self._start(event)
                     elif isinstance(event, Revoke):
                         self._revoke(event.id, event.fence, event.reason)
                     elif isinstance(event, Drain):
-                        self._leave(subscription)
-                        return
+                        leaves = True
+            self._leave(subscription)
         except RexecutorError as error:
             _log.info("%s: %s", self._executor.name, error)
             self._lose(subscription)
@@ -370,10 +373,10 @@ class Line:
             running.job.revoked = "stopped"
             running.task.cancel()
         error = ExecutionError("cancelled", "the worker stopped before it was done")
-        with suppress(TimeoutError, RexecutorError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
-                for running in late:
-                    await self._said(settlement_of(running.job, Retry(None, error)))
+                sayings = [self._said(settlement_of(running.job, Retry(None, error))) for running in late]
+                await asyncio.gather(*sayings, return_exceptions=True)
 
     async def _stop_taking(self) -> None:
         subscription = self._subscription

@@ -64,7 +64,8 @@ class Subscription:
         self._outgoing: list[bytes] = []
         self._something_to_send = asyncio.Event()
         self._references = count(1)
-        self._results: dict[str, asyncio.Future[Ack | None]] = {}
+        self._results: dict[str, tuple[asyncio.Future[Any], int | None]] = {}
+        """For each reference who waits, and the fence that its acknowledgement bears."""
         self._lost: RexecutorError | None = None
         for message in early:
             self._take(message)
@@ -101,7 +102,7 @@ class Subscription:
 
     def complete(self, job_id: int, fence: int) -> Awaitable[Ack]:
         """Mark a job as completed."""
-        reference, result = self._expect()
+        reference, result = self._expect(fence)
         self._send(complete_text(job_id, fence, reference))
         return result
 
@@ -129,8 +130,9 @@ class Subscription:
 
     async def close(self) -> None:
         """Send what waits, and leave; what is held stays leased. Call ``stop`` before, or a job may come too late."""
-        with suppress(ConnectionClosed):
-            await self._flush()
+        with suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._flush()
         await self._connection.close()
         self._end(SubscriptionLost(None, "closed here"))
         for task in self._tasks:
@@ -156,17 +158,17 @@ class Subscription:
         run_at: datetime | timedelta | None = None,
         error: ExecutionError | None = None,
     ) -> Awaitable[Ack]:
-        reference, result = self._expect()
+        reference, result = self._expect(fence)
         self._send(acknowledgement_text(kind, job_id, fence, reference, run_at=run_at, error=error))
         return result
 
-    def _expect(self) -> tuple[str, asyncio.Future[Any]]:
+    def _expect(self, fence: int | None = None) -> tuple[str, asyncio.Future[Any]]:
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._lost is not None:
             _refuse(result, self._lost)
             return "0", result
         reference = str(next(self._references))
-        self._results[reference] = result
+        self._results[reference] = result, fence
         return reference, result
 
     def _send(self, message: bytes) -> None:
@@ -189,6 +191,9 @@ class Subscription:
         except UnexpectedAnswer as error:
             self._end(error)
             await self._connection.close(1002)
+        finally:
+            # Whatever ended the reading: nobody may wait for what cannot come.
+            self._end(SubscriptionLost(None, ""))
 
     async def _write(self) -> None:
         with suppress(ConnectionClosed):
@@ -202,9 +207,10 @@ class Subscription:
         with suppress(ConnectionClosed):
             while True:
                 await asyncio.sleep(interval)
-                answered = await self._connection.ping()
                 try:
-                    await asyncio.wait_for(answered, interval)
+                    # The ping too: to a peer that does not read it would wait for ever.
+                    async with asyncio.timeout(interval):
+                        await (await self._connection.ping())
                 except TimeoutError:
                     self._connection.transport.abort()
                     return
@@ -232,8 +238,13 @@ class Subscription:
                 pass
 
     def _take_result(self, message: ResultMessage) -> None:
-        result = self._results.pop(message.ref, None) if message.ref is not None else None
-        if result is None or result.done():
+        waiting = self._results.pop(message.ref, None) if message.ref is not None else None
+        if waiting is None:
+            return
+        result, fence = waiting
+        if message.ok and message.id is not None:
+            self._fences.forget(message.id, fence)
+        if result.done():
             return
         if not message.ok:
             problem = message.problem or {}
@@ -241,7 +252,6 @@ class Subscription:
         elif message.id is None or message.status is None:
             result.set_result(None)
         else:
-            self._fences.forget(message.id)
             result.set_result(Ack(message.id, message.status, message.duplicate))
 
     def _end(self, error: RexecutorError) -> None:
@@ -249,7 +259,7 @@ class Subscription:
             return
         self._lost = error
         results, self._results = self._results, {}
-        for result in results.values():
+        for result, _ in results.values():
             if not result.done():
                 _refuse(result, error)
         self._arrived.set()

@@ -1,7 +1,11 @@
 """Executors run by a worker against a real server."""
 
 import asyncio
+import os
+import re
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -130,3 +134,35 @@ async def test_bulk_stores_what_was_begun_before_its_end_and_refuses_one_alone(c
 async def test_what_is_no_json_is_refused_before_it_is_sent(client):
     with pytest.raises(NotJson):
         await client.enqueue(EnqueuableJob(executor="mail", data={"n": float("nan")}))
+
+
+async def test_job_that_comes_again_at_once_is_known_under_its_new_fence(client):
+    """Its result may come after the job that the retry made: a fence is forgotten for its own job only."""
+    job = await client.enqueue(EnqueuableJob(executor="mail"))
+    subscription = await client.subscribe_ready_jobs("mail", prefetch=1)
+    (first,) = await subscription.next()
+    await subscription.retry(job.id, first.fence, timedelta(0), ExecutionError("x", "again"))
+    (second,) = await asyncio.wait_for(subscription.next(), 5)
+    assert second.fence > first.fence
+    assert client._fences.of(job.id, None) == second.fence
+    await client.mark_job_complete(job.id)
+    assert client._fences.of(job.id, None) is None
+    await subscription.close()
+
+
+async def test_readme_runs_as_it_is_written(served, client, tmp_path):
+    text = (Path(__file__).parents[2] / "client" / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "example.py").write_text(example.replace("seconds=2", "seconds=0"))
+    environment = {**os.environ, "REXECUTOR_URL": served.url, "PYTHONUNBUFFERED": "1"}
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, str(tmp_path / "example.py"), env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert await asyncio.wait_for(worker.stdout.readline(), 20) == b"to ada@example.org\n"
+        await finished(client, "email", "complete", 1)
+        worker.terminate()
+        assert await asyncio.wait_for(worker.wait(), 10) == 0
+    finally:
+        if worker.returncode is None:
+            worker.kill()
