@@ -29,16 +29,14 @@ async def list_executors(dialect: Dialect) -> list[ExecutorSummary]:
                 )
             ).all()
         )
-        oldest = {
-            executor: await dialect.oldest_ready_at(connection, executor)
-            for executor, by_status in counts.items()
-            if any(status in by_status for status in READY)
-        }
+        waiting = [executor for executor, by_status in counts.items() if any(status in by_status for status in READY)]
+        oldest = await dialect.oldest_ready(connection, waiting)
+        due = {executor: at for executor, at in oldest.items() if at <= now}
     return [
         ExecutorSummary(
             executor=executor,
             counts={status: counts.get(executor, {}).get(status, 0) for status in JobStatus},
-            oldest_ready_at=oldest.get(executor),
+            oldest_ready_at=due.get(executor),
             connections=connected.get(executor, 0),
         )
         for executor in sorted(counts.keys() | connected.keys())

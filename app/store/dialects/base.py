@@ -170,9 +170,6 @@ class Dialect(Protocol):
     def counts(self) -> FromClause:
         """Return what to select executor, status and count from: how many jobs there are now."""
 
-    async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
-        """Return the earliest ``scheduled_at`` among the due jobs of an executor."""
-
     async def oldest_ready(self, connection: AsyncConnection, named: Sequence[str]) -> dict[str | None, Instant]:
         """Return the earliest ``scheduled_at`` that waits, due or not, of each named executor; None is all others."""
 

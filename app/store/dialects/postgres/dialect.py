@@ -33,7 +33,7 @@ from .claim import claim_jobs
 from .clock import DatabaseClock
 from .connection import Road
 from .counts import current_counts, folding
-from .gauges import SELECT_OLDEST, SELECT_OLDEST_OF_EXECUTOR
+from .gauges import SELECT_OLDEST
 from .hints import HintListener, HintSender
 from .idempotency import insert_once, rerun_once
 from .insert import insert_jobs
@@ -230,15 +230,10 @@ class PostgresDialect:
         """Add what was appended to what was added up."""
         return current_counts()
 
-    async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
-        """Return the earliest due time: the least of each priority's first."""
-        oldest = await connection.scalar(text(SELECT_OLDEST_OF_EXECUTOR), {"executor": executor})
-        return oldest if oldest is not None and oldest <= await self.now_in(connection) else None
-
     async def oldest_ready(self, connection: AsyncConnection, named: Sequence[str]) -> dict[str | None, Instant]:
         """Return the earliest time that waits, for all executors in one statement."""
         rows = await connection.execute(text(SELECT_OLDEST), {"named": list(named)})
-        oldest: dict[str | None, Instant] = dict(rows.tuples().all())
+        oldest: dict[str | None, Instant] = dict(rows.all())
         return oldest
 
     def octet_length(self, column: ColumnElement[str]) -> ColumnElement[int]:

@@ -17,16 +17,3 @@ WITH RECURSIVE levels (executor, priority, scheduled_at) AS (
 SELECT CASE WHEN executor = ANY(CAST(:named AS text[])) THEN executor END AS name, min(scheduled_at)
 FROM levels GROUP BY name
 """
-SELECT_OLDEST_OF_EXECUTOR = f"""
-WITH RECURSIVE levels (priority, scheduled_at) AS (
-  (SELECT priority, scheduled_at FROM jobs WHERE executor = :executor AND {_READY}
-   ORDER BY priority, scheduled_at LIMIT 1)
-  UNION ALL
-  SELECT following.* FROM levels CROSS JOIN LATERAL (
-    SELECT priority, scheduled_at FROM jobs
-    WHERE executor = :executor AND {_READY} AND priority > levels.priority
-    ORDER BY priority, scheduled_at LIMIT 1
-  ) AS following
-)
-SELECT min(scheduled_at) FROM levels
-"""

@@ -32,7 +32,7 @@ from ..base import DatabaseUnusable, StoreRules
 from .acknowledge import acknowledge
 from .administration import delete_jobs, rerun_jobs, update_jobs
 from .audit import audit_sessions
-from .claim import SELECT_LEVELS, claim_jobs, open_leases
+from .claim import claim_jobs, open_leases
 from .connection import READER_PRAGMAS, open_writer
 from .file_lock import FileLock
 from .gauges import SELECT_OLDEST
@@ -239,12 +239,6 @@ class SqliteDialect:
     def counts(self) -> FromClause:
         """Return the table of counts."""
         return metadata.tables["executor_counts"]
-
-    async def oldest_ready_at(self, connection: AsyncConnection, executor: str) -> Instant | None:
-        """Return the earliest due time: the least of each priority's first, by the index jobs_ready."""
-        rows = await connection.execute(text(SELECT_LEVELS), {"executor": executor})
-        oldest = min((first_at for _, first_at in rows), default=None)
-        return oldest if oldest is not None and oldest <= self.now() else None
 
     async def oldest_ready(self, connection: AsyncConnection, named: Sequence[str]) -> dict[str | None, Instant]:
         """Return the earliest time that waits, for all executors in one statement, by the index jobs_ready."""
