@@ -52,46 +52,62 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter_ns()
-        request_id = str(uuid_utils.uuid7())
-        header = (b"x-request-id", request_id.encode())
-        status: int | None = None
+        request_id = scope["request_id"] = str(uuid_utils.uuid7())
+        answering = _Answering(scope, receive, send, self._meter)
+        answer: Send = answering.send
         routed = scope
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            kind = message["type"]
-            if kind in _ANSWERS:
-                status = message["status"]
-                headers = message.get("headers", ())
-                message["headers"] = [*headers, header, *_security(headers)]
-            elif kind == "websocket.accept":
-                status = _SWITCHING_PROTOCOLS
-                message["headers"] = [*message.get("headers", ()), header]
-                self._meter.answered(_operation(scope), status, None)
-            elif kind == "websocket.close" and status is None:
-                # No route was found. The server below would answer a bare 403.
-                await problem_response(PathNotFound(), request_id)(scope, receive, send_with_id)
-                return
-            await send(message)
-
-        answer: Send = send_with_id
-        scope["request_id"] = request_id
         if scope.get("method") == "HEAD":
             routed = {**scope, "method": "GET"}
-            answer = _without_body(send_with_id)
+            answer = _without_body(answer)
         try:
             await self._app(routed, receive, answer)
         except ClientDisconnect:
             return
         except Exception as error:
-            if status is not None or not isinstance(error, _FORESEEN):
+            if answering.status is not None or not isinstance(error, _FORESEEN):
                 log.exception("request.failed", request_id=request_id, method=scope.get("method"), path=scope["path"])
-            if status is not None:
+            if answering.status is not None:
                 raise
             await _response_to(error, routed)(routed, receive, answer)
         finally:
-            if status is not None and status != _SWITCHING_PROTOCOLS:
-                self._meter.answered(_operation(routed), status, (time.perf_counter_ns() - began) // 1_000)
+            if answering.status is not None and answering.status != _SWITCHING_PROTOCOLS:
+                self._meter.answered(_operation(routed), answering.status, (time.perf_counter_ns() - began) // 1_000)
+
+
+class _Answering:
+    """Adds to an answer what every one bears, and remembers its status.
+
+    No function that knows itself: such a circle is left to the garbage collector, which took a tenth of each request.
+    """
+
+    __slots__ = ("_meter", "_receive", "_scope", "_send", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, meter: Meter) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._meter = meter
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in _ANSWERS:
+            self.status = message["status"]
+            headers = message.get("headers", ())
+            message["headers"] = [*headers, self._id_header(), *_security(headers)]
+        elif kind == "websocket.accept":
+            self.status = _SWITCHING_PROTOCOLS
+            message["headers"] = [*message.get("headers", ()), self._id_header()]
+            self._meter.answered(_operation(self._scope), self.status, None)
+        elif kind == "websocket.close" and self.status is None:
+            # No route was found. The server below would answer a bare 403.
+            answer = problem_response(PathNotFound(), self._scope["request_id"])
+            await answer(self._scope, self._receive, self.send)
+            return
+        await self._send(message)
+
+    def _id_header(self) -> tuple[bytes, bytes]:
+        return b"x-request-id", self._scope["request_id"].encode()
 
 
 def _response_to(error: Exception, scope: Scope) -> Response:

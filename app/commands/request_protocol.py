@@ -3,7 +3,7 @@
 import asyncio
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
@@ -16,6 +16,7 @@ from ..domain.errors import NotReady
 from ..observability.meter import Meter
 from .refusal import refusal
 from .stall_guard import LEAST_PROGRESS_BYTES, StallGuarded, cut_off
+from .whole_answer import WholeAnswer
 
 REFUSED_CONNECTIONS = 64
 """So many beyond the limit are told why, or are probes; what comes on top is cut off."""
@@ -54,7 +55,9 @@ class RequestProtocol(StallGuarded, HttpToolsProtocol):
     _last_whole: RequestResponseCycle | None = None
     """The last request that came whole."""
     _running: RequestResponseCycle | None = None
-    """The last request that was given to the application."""
+    """The last request that was given to the application,"""
+    _answer: WholeAnswer | None = None
+    """and what its answer is written to."""
     _may_upgrade = True
     _is_over = False
     """Whether what comes is dropped: the parser would keep an endless head."""
@@ -174,6 +177,10 @@ class RequestProtocol(StallGuarded, HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Turn to the next request, and give it its time from now on."""
+        if self._running is not None and self._answer is not None:
+            self._answer.flush()
+            # Else they would know each other, and be left to the garbage collector.
+            self._running.transport = self.transport
         super().on_response_complete()
         # Between requests uvicorn's own clock runs, for idle connections.
         if self._stage is not _Stage.ANSWER and not self.transport.is_closing():
@@ -181,6 +188,8 @@ class RequestProtocol(StallGuarded, HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        self._answer = WholeAnswer(cycle)
+        cycle.transport = cast(asyncio.Transport, self._answer)
         super()._start_asgi_task(cycle, app)
 
     def _is_its_turn(self) -> bool:
