@@ -97,6 +97,8 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
             finally:
                 for task in maintenance:
                     task.cancel()
+                await asyncio.wait(maintenance)
+                await leadership.resign()
         finally:
             await registry.stop()
             await dialect.stop()

@@ -1,13 +1,17 @@
 """Seeks to lead the servers over one database, for what is to be done once."""
 
 import asyncio
+from contextlib import suppress
 
 from ..backend.extensions import Service
+from ..domain.errors import BackendError
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop
 
 _TERM_SECONDS = 10.0
 """Within this another server leads once a leader is gone."""
+_RESIGNING_SECONDS = 1.0
+"""A database that does not answer holds no server back that stops."""
 
 _log = get_logger()
 
@@ -26,6 +30,14 @@ class Leadership:
         """What this server last knew of itself; None while another leads."""
         self._service = service
         self._term_seconds = term_seconds
+
+    async def resign(self) -> None:
+        """Let another lead at once, if this server does; for a server that stops, whose loop has ended."""
+        if self.term is not None:
+            with suppress(BackendError, TimeoutError):
+                async with asyncio.timeout(_RESIGNING_SECONDS):
+                    await self._service.lead(0)
+            _log.info("leader.resigned", term=self.term)
 
     async def _round(self) -> None:
         lead = await self._service.lead(self._term_seconds)

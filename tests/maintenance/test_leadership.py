@@ -128,6 +128,15 @@ async def test_services_have_one_leader(tmp_path, url):
         assert sorted(terms, key=str) == [1, None]
 
 
+async def test_leader_that_stops_lets_another_lead_at_once(tmp_path, servers, url):
+    async with running_service(tmp_path, database_url=url):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not run(url, "SELECT 1 FROM leaders"):
+                await asyncio.sleep(0.05)
+        assert (await servers[0].lead(30)).term is None
+    assert await servers[0].lead(30) == Lead(2, 30)
+
+
 class LeadingProcess:
     """One that leads when it can."""
 

@@ -54,6 +54,8 @@ _CLAIMS_AT_ONCE = 2
 _POLL_SECONDS = 1.0
 _POLL_WITHOUT_HINTS_SECONDS = 0.25
 _DISK_FULL = "53100"
+_MISTAKES = ("21", "22", "23502", "23514", "42601", "428")
+"""What a statement of ours does wrong: wrong values, missing ones, wrong syntax or types. To wait would not help."""
 
 
 class PostgresDialect:
@@ -122,12 +124,15 @@ class PostgresDialect:
         return Instant(await connection.scalar(text(f"SELECT {NOW}")) or 0)
 
     def translate(self, error: Exception) -> BackendError | None:
-        """Tell a full disk from a database that is away."""
+        """Tell a full disk, and a mistake of ours, from a database that is away."""
         if isinstance(error, PoolTimeout):
             return DatabaseUnavailable("all connections are busy")
         original = error.orig if isinstance(error, DBAPIError) else error
-        if getattr(original, "sqlstate", None) == _DISK_FULL:
+        state = getattr(original, "sqlstate", None) or ""
+        if state == _DISK_FULL:
             return InsufficientStorage("the disk is full")
+        if state.startswith(_MISTAKES):
+            return None
         if isinstance(error, DBAPIError | asyncpg.PostgresError) or is_unavailable(error):
             return DatabaseUnavailable("the database did not answer")
         return None
