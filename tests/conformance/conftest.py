@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.backend.contract import Backend
+from tests.conformance.sdk_backend import SdkBackend
 from tests.conformance.server_process import ServerProcess
-from tests.conformance.wire_backend import WireBackend
 from tests.postgres import Server, empty
 from tests.services import running_service
 
@@ -56,10 +56,10 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
                 yield service
         case "sqlite over the wire":
             servers: ServerProcess = request.getfixturevalue("server_process")
-            async with WireBackend(servers.serve(database_url=file_url, lease_seconds=LEASE_SECONDS)) as backend:
+            async with SdkBackend(servers.serve(database_url=file_url, lease_seconds=LEASE_SECONDS)) as backend:
                 yield backend
         case _:
             database_url, server_url = request.getfixturevalue("postgres_server")
             empty(database_url)
-            async with WireBackend(server_url) as backend:
+            async with SdkBackend(server_url) as backend:
                 yield backend

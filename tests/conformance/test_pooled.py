@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conformance.conftest import LEASE_SECONDS
+from tests.conformance.sdk_backend import SdkBackend
 from tests.conformance.test_conformance import (  # noqa: F401 - they run here too
     test_enqueue,
     test_enqueue_unique_replace,
@@ -15,7 +16,6 @@ from tests.conformance.test_conformance import (  # noqa: F401 - they run here t
     test_subscribe_ready_jobs_streams_only_one_steam_receives_job,
     test_update_job,
 )
-from tests.conformance.wire_backend import WireBackend
 from tests.pooler import pooled_url
 from tests.postgres import empty
 
@@ -31,5 +31,5 @@ def pooled_server(postgres, pooler, server_process):
 async def backend(pooled_server):
     database_url, server_url = pooled_server
     empty(database_url)
-    async with WireBackend(server_url) as backend:
+    async with SdkBackend(server_url) as backend:
         yield backend

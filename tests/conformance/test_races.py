@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import nullcontext
 from itertools import pairwise
 from random import Random
 
@@ -14,6 +15,7 @@ from app.domain.query import ExecutorEqual, IdEquals
 from app.domain.status import JobStatus
 from app.domain.uniqueness import Replace, ReplaceField
 from tests.builders import DAY, FAILURE, MINUTE, new_job, now, unique
+from tests.conformance.sdk_backend import SdkBackend
 
 EXISTING, INSERTED, REPLACED = EnqueueOutcome.EXISTING, EnqueueOutcome.INSERTED, EnqueueOutcome.REPLACED
 
@@ -23,11 +25,12 @@ async def stored(backend: Backend, executor: str = "mail") -> list[Job]:
 
 
 async def executing_job(backend: Backend) -> Job:
-    """A job that a worker has just been given."""
+    """A job that a worker has just been given: by another client, for one that knows its fence would tell it."""
     await backend.enqueue(new_job())
-    subscription = await backend.subscribe_ready_jobs("mail")
-    job = await anext(aiter(subscription))
-    await subscription.close()
+    async with SdkBackend(backend.url) if isinstance(backend, SdkBackend) else nullcontext(backend) as worker:
+        subscription = await worker.subscribe_ready_jobs("mail")
+        job = await anext(aiter(subscription))
+        await subscription.close()
     return job
 
 

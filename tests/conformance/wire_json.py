@@ -1,7 +1,7 @@
 """The contract's JSON from and to the domain, as a client of the service sees it."""
 
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import Any
 
 from app.domain.errors import (
     BackendError,
@@ -15,26 +15,8 @@ from app.domain.errors import (
     VersionMismatch,
 )
 from app.domain.instant import Instant, RunAt, format_instant, parse_instant
-from app.domain.job import EnqueuableJob, ExecutionError, Job, JobChanges, JobError
+from app.domain.job import EnqueuableJob, Job, JobChanges, JobError
 from app.domain.json_text import JsonText, json_document, json_value
-from app.domain.pruning import MaxAge, MaxLength, Only, PruneSpec
-from app.domain.query import (
-    And,
-    DataEquals,
-    ExecutorEqual,
-    IdEquals,
-    IdIn,
-    MetadataEquals,
-    Not,
-    Or,
-    Query,
-    ScheduledAtAfter,
-    ScheduledAtBefore,
-    ScheduledAtEqual,
-    StatusEqual,
-    TagsAllOf,
-    TagsOneOf,
-)
 from app.domain.status import JobStatus
 from app.domain.uniqueness import UniquenessCriteria
 
@@ -139,56 +121,6 @@ def run_at_json(run_at: RunAt, name: str) -> Json:
     if isinstance(run_at, timedelta):
         return {"delay": _duration(run_at)}
     return {name: format_instant(run_at)}
-
-
-def error_json(error: ExecutionError) -> Json:
-    return {"error_type": error.error_type, "message": error.message}
-
-
-def prune_json(spec: PruneSpec) -> Json:
-    match spec.prune_by:
-        case MaxAge(age):
-            prune_by: Json = {"max_age": _duration(age)}
-        case MaxLength(length):
-            prune_by = {"max_length": length}
-        case other:
-            assert_never(other)
-    kind = "only" if isinstance(spec.executors, Only) else "except"
-    return {"status": spec.status, "prune_by": prune_by, "executors": {kind: spec.executors.executors}}
-
-
-def query_json(query: Query) -> Json:
-    match query:
-        case And(queries):
-            return {"and": [query_json(each) for each in queries]}
-        case Or(queries):
-            return {"or": [query_json(each) for each in queries]}
-        case Not(inner):
-            return {"not": query_json(inner)}
-        case ExecutorEqual(executor):
-            return {"executor_equal": executor}
-        case DataEquals(canonical):
-            return {"data_equals": json_value(canonical)}
-        case MetadataEquals(canonical):
-            return {"metadata_equals": json_value(canonical)}
-        case IdEquals(job_id):
-            return {"id_equals": job_id}
-        case IdIn(ids):
-            return {"id_in": ids}
-        case StatusEqual(status):
-            return {"status_equal": status}
-        case TagsAllOf(tags):
-            return {"tags_all_of": tags}
-        case TagsOneOf(tags):
-            return {"tags_one_of": tags}
-        case ScheduledAtBefore(instant):
-            return {"scheduled_at_before": format_instant(instant)}
-        case ScheduledAtAfter(instant):
-            return {"scheduled_at_after": format_instant(instant)}
-        case ScheduledAtEqual(instant):
-            return {"scheduled_at_equal": format_instant(instant)}
-        case other:
-            assert_never(other)
 
 
 def _criteria_json(criteria: UniquenessCriteria) -> Json:
