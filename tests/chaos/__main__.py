@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import postgres
+from tests.chaos import postgres, sdk
 from tests.chaos.phases import POINTS, Phase, drains, failpoints, kills, pauses, proxy, workers
 from tests.chaos.report import PROOF, proof, table
 from tests.chaos.rig import Verdict
@@ -24,6 +24,7 @@ PHASES: dict[str, tuple[Phase, int]] = {
     "drains": (drains, 30),
     "failpoints": (failpoints, len(POINTS)),
     "soak": (soak, 600),
+    **{name: (phase, 30) for name, phase in sdk.PHASES.items()},
     "postgres-kills": (postgres.server_kills, 20),
     "postgres-restarts": (postgres.restarts, 10),
     "postgres-outages": (postgres.outages, 5),

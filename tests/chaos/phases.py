@@ -12,7 +12,7 @@ from pathlib import Path
 from app.observability.failpoints import EXIT_STATUS
 from app.store.idempotency import KEPT_MICROSECONDS
 from tests.chaos.proxy import Proxy
-from tests.chaos.rig import DRAIN_SECONDS, LEASE_SECONDS, Rig, Verdict, judged
+from tests.chaos.rig import DRAIN_SECONDS, LEASE_SECONDS, RAW_WORKER, Rig, Verdict, judged
 from tests.history.lines import now
 
 Phase = Callable[[Path, int, int], Awaitable[Verdict]]
@@ -54,9 +54,9 @@ async def kills(folder: Path, count: int, seed: int) -> Verdict:
     return await judged("kills", f"{count} × kill -9 of the server", rig, run())
 
 
-async def workers(folder: Path, count: int, seed: int) -> Verdict:
+async def workers(folder: Path, count: int, seed: int, *, worker: str = RAW_WORKER) -> Verdict:
     """Kill processes of workers; others come in their place."""
-    rig = Rig(folder, seed)
+    rig = Rig(folder, seed, worker=worker)
 
     async def run() -> None:
         async with rig.running():
@@ -67,25 +67,25 @@ async def workers(folder: Path, count: int, seed: int) -> Verdict:
     return await judged("workers", f"{count} × kill -9 of workers", rig, run())
 
 
-async def pauses(folder: Path, count: int, seed: int) -> Verdict:
+async def pauses(folder: Path, count: int, seed: int, *, worker: str = RAW_WORKER) -> Verdict:
     """Let workers stand still beyond their lease; they go on as if nothing had been."""
-    rig = Rig(folder, seed)
+    rig = Rig(folder, seed, worker=worker)
 
     async def run() -> None:
         async with rig.running():
             for _ in range(count):
                 await asyncio.sleep(rig.dice.uniform(0.2, 0.8))
-                worker = rig.dice.choice(rig.workers)
-                worker.signal(signal.SIGSTOP)
+                paused = rig.dice.choice(rig.workers)
+                paused.signal(signal.SIGSTOP)
                 await asyncio.sleep(LEASE_SECONDS * rig.dice.uniform(0.8, 3.0))
-                worker.signal(signal.SIGCONT)
+                paused.signal(signal.SIGCONT)
 
     return await judged("pauses", f"{count} × SIGSTOP of workers, mostly beyond their lease", rig, run())
 
 
-async def proxy(folder: Path, count: int, seed: int) -> Verdict:
+async def proxy(folder: Path, count: int, seed: int, *, worker: str = RAW_WORKER) -> Verdict:
     """Let the network between workers and server, and between callers and server, stall, break and lie."""
-    rig = Rig(folder, seed)
+    rig = Rig(folder, seed, worker=worker)
     between_workers, between_callers = Proxy(0), Proxy(0)
 
     async def run() -> None:
@@ -139,6 +139,25 @@ async def drains(folder: Path, count: int, seed: int) -> Verdict:
         rig.figures.append(f"drains took {min(took):.2f} to {max(took):.2f} s of {DRAIN_SECONDS} s")
 
     return await judged("drains", f"{count} × SIGTERM and a new start", rig, run())
+
+
+async def deploys(folder: Path, count: int, seed: int, *, worker: str = RAW_WORKER) -> Verdict:
+    """Replace workers and the server by turns, each with SIGTERM: it must exit with 0."""
+    rig = Rig(folder, seed, worker=worker)
+
+    async def run() -> None:
+        async with rig.running():
+            for number in range(count):
+                await asyncio.sleep(rig.dice.uniform(0.2, 1.5))
+                if number % 2:
+                    status = await asyncio.to_thread(rig.server.stop)
+                    await asyncio.to_thread(rig.server.start)
+                else:
+                    status = await rig.deploy_worker(rig.dice.choice(rig.workers))
+                if status != 0:
+                    rig.faults.append(f"{'the server' if number % 2 else 'a worker'} exited with {status}")
+
+    return await judged("deploys", f"{count} × SIGTERM of a worker or the server, and a new one", rig, run())
 
 
 async def failpoints(folder: Path, count: int, seed: int) -> Verdict:

@@ -27,6 +27,8 @@ DRAIN_SECONDS = 3
 SETTINGS: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "drain_seconds": DRAIN_SECONDS, "log_level": "WARNING"}
 _SETTLE_SECONDS = 90
 _WORKER_SECONDS = 20
+RAW_WORKER = "tests.history.worker_process"
+SDK_WORKER = "tests.history.sdk_worker_process"
 
 
 class Verdict(Struct, kw_only=True):
@@ -48,7 +50,9 @@ class Verdict(Struct, kw_only=True):
 class WorkerProcess:
     """Stream workers in a process of their own."""
 
-    def __init__(self, folder: Path, url: str, seed: int, *, longest_life_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, url: str, seed: int, *, longest_life_seconds: float, module: str = RAW_WORKER
+    ) -> None:
         """Start it; its history is a file of its own."""
         with (folder / "workers.log").open("a") as log:
             self._process = subprocess.Popen(
@@ -56,7 +60,7 @@ class WorkerProcess:
                     *(
                         sys.executable,
                         "-m",
-                        "tests.history.worker_process",
+                        module,
                         url,
                         str(folder / f"worker-{seed}.history"),
                     ),
@@ -75,17 +79,18 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def end(self, *, kindly: bool) -> None:
-        """End it: with SIGTERM it finishes what it has."""
+    def end(self, *, kindly: bool) -> int:
+        """End it, with SIGTERM after it has finished what it has; return its exit status."""
         if kindly:
             self._process.terminate()
             self._process.send_signal(signal.SIGCONT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_WORKER_SECONDS)
         self._process.kill()
-        self._process.wait()
+        status = self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+        return status
 
 
 class Rig:
@@ -99,6 +104,7 @@ class Rig:
         workers: int = 2,
         servers: int = 1,
         patience_seconds: float = 5.0,
+        worker: str = RAW_WORKER,
         **settings: Any,
     ) -> None:
         """Prepare in a folder of its own; ``seed`` throws the dice, ``patience_seconds`` have callers."""
@@ -115,6 +121,7 @@ class Rig:
         """What went wrong beside the history."""
         self.figures: list[str] = []
         self.longest_life_seconds = 5.0
+        self._worker_module = worker
         self._worker_count = workers
         self._workers_started = 0
         self._worker_url = ""
@@ -164,7 +171,11 @@ class Rig:
         self._workers_started += 1
         worker = await asyncio.to_thread(
             lambda: WorkerProcess(
-                self.folder, self._worker_url, self._workers_started, longest_life_seconds=self.longest_life_seconds
+                self.folder,
+                self._worker_url,
+                self._workers_started,
+                longest_life_seconds=self.longest_life_seconds,
+                module=self._worker_module,
             )
         )
         self.workers.append(worker)
@@ -175,6 +186,12 @@ class Rig:
         self.workers.remove(worker)
         await asyncio.to_thread(worker.end, kindly=False)
         await self.add_worker()
+
+    async def deploy_worker(self, worker: WorkerProcess) -> int:
+        """Start another process of workers, end this one with SIGTERM, and return its exit status."""
+        await self.add_worker()
+        self.workers.remove(worker)
+        return await asyncio.to_thread(worker.end, kindly=True)
 
     async def _stop_clients(self) -> None:
         for client in self._clients:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chaos import postgres
+from tests.chaos import postgres, sdk
 from tests.chaos.phases import short
 
 
@@ -13,6 +13,14 @@ async def test_no_promise_is_broken_under_faults(tmp_path):
     assert verdict.enqueued > 10
     assert verdict.deliveries > 10
     assert verdict.unknown > 0
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("phase", sdk.PHASES.values(), ids=sdk.PHASES)
+async def test_no_promise_is_broken_by_faults_of_the_clients_worker(tmp_path, phase):
+    verdict = await phase(tmp_path, 3, seed=1)
+    assert verdict.violations == []
+    assert verdict.deliveries > 10
 
 
 @pytest.mark.slow

@@ -6,18 +6,31 @@ import signal
 from pathlib import Path
 from random import Random
 
+from msgspec import Struct
+
 from tests.history.lines import Recorder
 from tests.history.stream_worker import StreamWorker, Style
 
 
-async def work(url: str, history: Path, executors: list[str], seed: int, longest_life_seconds: float) -> None:
+class Arguments(Struct, frozen=True):
+    """What such a process is told."""
+
+    url: str
+    history: Path
+    executors: list[str]
+    seed: int
+    longest_life_seconds: float
+    """Of a connection."""
+
+
+async def work(given: Arguments) -> None:
     """Serve each executor with workers of two styles until SIGTERM."""
-    recorder, dice = Recorder(history), Random(seed)
+    recorder, dice = Recorder(given.history), Random(given.seed)
     workers = []
-    for executor in executors:
+    for executor in given.executors:
         for prefetches in (True, False):
-            style = Style(dice.choice([1, 4, 20]), prefetches, dice.random() < 0.5, longest_life_seconds)
-            workers.append(StreamWorker(url, executor, style, recorder, dice))
+            style = Style(dice.choice([1, 4, 20]), prefetches, dice.random() < 0.5, given.longest_life_seconds)
+            workers.append(StreamWorker(given.url, executor, style, recorder, dice))
 
     def leave() -> None:
         for worker in workers:
@@ -30,8 +43,8 @@ async def work(url: str, history: Path, executors: list[str], seed: int, longest
             tasks.create_task(worker.run())
 
 
-def main() -> None:
-    """Run the command."""
+def read_arguments() -> Arguments:
+    """Read the command's arguments."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("history", type=Path)
@@ -39,8 +52,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest-life-seconds", type=float, default=5.0)
     given = parser.parse_args()
-    asyncio.run(work(given.url, given.history, given.executors, given.seed, given.longest_life_seconds))
+    return Arguments(given.url, given.history, given.executors, given.seed, given.longest_life_seconds)
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(work(read_arguments()))
