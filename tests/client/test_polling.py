@@ -1,0 +1,144 @@
+"""Where something on the way refuses WebSockets a worker gets its jobs by request, and goes back once they pass."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+import pytest
+
+from rexecutor_client import AsyncClient, Job, Where, Worker, executor, polling
+
+PATIENCE_SECONDS = 30
+
+pytestmark = pytest.mark.timeout(90)
+
+
+class Front:
+    """Passes requests on, and answers upgrades with a page of its own while ``refuses``."""
+
+    def __init__(self, target: int) -> None:
+        self.refuses = True
+        self._target = target
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Listen; give the URL."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if self.refuses and b"upgrade: websocket" in head.lower():
+                writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nno.\n")
+            else:
+                await self._pass_on(head, reader, writer)
+        writer.close()
+
+    async def _pass_on(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        to_server.write(head)
+        ways = [asyncio.create_task(_pump(*way)) for way in ((reader, to_server), (from_server, writer))]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        to_server.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+
+
+@executor("mail")
+async def send(_: Job) -> None:
+    """Do nothing."""
+
+
+@executor("report")
+async def report(_: Job) -> None:
+    await asyncio.sleep(2.5)
+
+
+@pytest.fixture
+async def front(served) -> AsyncIterator[tuple[Front, str]]:
+    front = Front(int(served.settings["port"]))
+    async with front.running() as url:
+        yield front, url
+
+
+@asynccontextmanager
+async def working(worker: Worker) -> AsyncIterator[None]:
+    running = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await running
+
+
+async def done(worker: Worker, count: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while worker.status.done < count:
+            await asyncio.sleep(0.02)
+
+
+async def test_jobs_come_by_request_and_over_the_socket_again_once_it_passes(served, front, monkeypatch):
+    monkeypatch.setattr(polling, "_PERIOD_SECONDS", 0.5)
+    monkeypatch.setattr(polling, "_WAIT", timedelta(seconds=0.2))
+    between, url = front
+    worker = Worker([send], url=url)
+    async with AsyncClient(served.url) as client, working(worker):
+        await client.enqueue_many([send.job() for _ in range(50)])
+        await done(worker, 50)
+        assert worker.status.executors[0].connections == 0
+        assert worker.status.is_healthy
+        between.refuses = False
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not worker.status.executors[0].connections:
+                await asyncio.sleep(0.02)
+        await client.enqueue_many([send.job() for _ in range(50)])
+        await done(worker, 100)
+        jobs = [job async for job in client.jobs(Where.executor_equals("mail"), page_size=200)]
+        assert {(job.status, job.attempt) for job in jobs} == {("complete", 1)}
+
+
+async def test_job_that_takes_longer_than_its_lease_is_kept(served, front, monkeypatch):
+    monkeypatch.setattr(polling, "_LEASE", timedelta(seconds=1))
+    monkeypatch.setattr(polling, "_RENEW_SECONDS", 0.2)
+    worker = Worker([report], url=front[1])
+    async with AsyncClient(served.url) as client, working(worker):
+        enqueued = await client.enqueue(report.job())
+        await done(worker, 1)
+        job = await client.get_job(enqueued.id)
+        assert (job.status, job.attempt, job.error_count) == ("complete", 1, 0)
+
+
+async def test_job_that_another_took_is_revoked(served, front, monkeypatch):
+    monkeypatch.setattr(polling, "_RENEW_SECONDS", 0.1)
+    worker = Worker([report], url=front[1])
+    async with AsyncClient(served.url) as client, working(worker):
+        enqueued = await client.enqueue(report.job())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not worker.status.running:
+                await asyncio.sleep(0.02)
+        await client.rerun_job(enqueued.id, force=True)
+        await done(worker, 1)
+        assert worker.status.executors[0].revoked == 1
+        assert (await client.get_job(enqueued.id)).status == "complete"
+
+
+async def test_stop_ends_what_runs_and_takes_nothing_more(served, front):
+    worker = Worker([report], url=front[1], concurrency=1)
+    async with AsyncClient(served.url) as client:
+        async with working(worker):
+            await client.enqueue_many([report.job() for _ in range(2)])
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not worker.status.running:
+                    await asyncio.sleep(0.02)
+        jobs = [job async for job in client.jobs(Where.executor_equals("report"))]
+        assert sorted(job.status for job in jobs) == ["complete", "scheduled"]
