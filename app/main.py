@@ -1,7 +1,7 @@
 """The only place where the parts are wired."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -12,6 +12,7 @@ from .api.application import build_api
 from .backend.extensions import Service
 from .backend.sql import SqlBackend
 from .delivery.registry import Registry
+from .domain.instant import Instant
 from .domain.limits import Limits
 from .maintenance.leadership import Leadership
 from .maintenance.rescuer import Rescuer
@@ -22,18 +23,21 @@ from .observability.meter import Meter
 from .settings import Settings
 from .store import migrations
 from .store.database import open_dialect
-from .store.dialects.base import StoreRules
+from .store.dialects.base import StoreRules, process_clock
 from .store.effects import Effects
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the service as an ASGI application; its lifespan opens and closes the database."""
+def create_app(settings: Settings | None = None, *, clock: Callable[[], Instant] = process_clock) -> FastAPI:
+    """Return the service as an ASGI application; its lifespan opens and closes the database.
+
+    ``clock`` tells the time on SQLite; who sets it calls the service's ``clock_moved``.
+    """
     settings = settings or Settings()
     meter = Meter()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings, meter) as service:
+        async with open_service(settings, meter, clock=clock) as service:
             app.state.service = service
             try:
                 yield
@@ -44,7 +48,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Service]:
+async def open_service(
+    settings: Settings, meter: Meter, *, clock: Callable[[], Instant] = process_clock
+) -> AsyncIterator[Service]:
     """Open the database, bring its schema to head unless told not to, and run the loops; close all at the end."""
     failpoints = _failpoints(settings)
     rules = StoreRules(
@@ -54,6 +60,7 @@ async def open_service(settings: Settings, meter: Meter) -> AsyncIterator[Servic
         grace_seconds=min(2.0, settings.lease_seconds / 3),
         failpoints=failpoints,
         reserve_bytes=settings.reserve_bytes,
+        clock=clock,
     )
 
     def committed(effects: Effects) -> None:

@@ -74,6 +74,9 @@ class Extensions(Protocol):
     async def list_executors(self) -> list[ExecutorSummary]:
         """Return each executor that has jobs or connections, by name."""
 
+    async def clock_moved(self) -> None:
+        """Hear that the clock, which this process has, was set: whoever waits for an instant looks at it again."""
+
     async def rescue(self) -> int:
         """Take jobs back whose leases have run out; return how many."""
 

@@ -173,6 +173,11 @@ class SqlBackend:
         with self._operation():
             self._registry.give_back(jobs)
 
+    async def clock_moved(self) -> None:
+        """Hear that the clock was set."""
+        with self._operation():
+            await self._registry.clock_moved()
+
     async def list_executors(self) -> list[ExecutorSummary]:
         """Return each executor that has jobs or connections."""
         with self._operation():

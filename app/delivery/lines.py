@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
-from ..domain.instant import Instant
+from ..domain.instant import MIN_INSTANT, Instant
 from ..domain.job import Job
 from ..domain.lifecycle import Acknowledgement, Operation
 from ..observability.logging import cause, get_logger
@@ -71,6 +71,11 @@ class Lines:
         dispatcher = self._dispatchers.get(executor)
         if dispatcher is not None:
             dispatcher.wake_at(instant)
+
+    def clock_moved(self) -> None:
+        """Hear that the clock was set: whoever waits for an instant looks at it again."""
+        for dispatcher in self._dispatchers.values():
+            dispatcher.wake_at(MIN_INSTANT)
 
     def demand_changed(self, executor: str) -> None:
         """Hear that somebody in line may want jobs."""

@@ -121,6 +121,11 @@ class Registry:
         """Hear that a due job is about to be submitted: a hint, for the commit tells for sure."""
         self._lines.expect(executor)
 
+    async def clock_moved(self) -> None:
+        """Hear that the clock was set: the living keep their leases, and all look again."""
+        await self._sessions.renew_all()
+        self._lines.clock_moved()
+
     def committed(self, effects: Effects) -> None:
         """Hear what a transaction did: wake executors, settle jobs with those who held them."""
         for executor, instant in effects.ready.items():

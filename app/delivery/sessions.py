@@ -133,14 +133,23 @@ class Sessions:
                 self._left.append(left)
                 raise
         now = asyncio.get_running_loop().time()
-        due = [
-            subscription
-            for subscription in self.subscriptions()
-            if subscription.alive_at > subscription.renewed_at
-            and now - subscription.renewed_at >= self._lease_seconds / 3
-        ]
+        await self._renew(
+            [
+                subscription
+                for subscription in self.subscriptions()
+                if subscription.alive_at > subscription.renewed_at
+                and now - subscription.renewed_at >= self._lease_seconds / 3
+            ]
+        )
+
+    async def renew_all(self) -> None:
+        """Write all leases, whenever they were written last: the clock was set, and they may seem to have run out."""
+        await self._renew([*self.subscriptions()])
+
+    async def _renew(self, due: Sequence[Subscription]) -> None:
         if not due:
             return
+        now = asyncio.get_running_loop().time()
         renewed = await self._dialect.renew_sessions(
             [(each.lease, self._lease_seconds, now - each.alive_at) for each in due]
         )

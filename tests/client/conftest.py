@@ -7,6 +7,9 @@ import pytest
 
 from tests.end_to_end.server import Server
 
+collect_ignore = ["of_a_program"]
+"""Run by a pytest of its own: see test_testing."""
+
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Server]:

@@ -1,7 +1,8 @@
 """The list of what differs between databases: all else in the store is written once."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -31,6 +32,11 @@ class DatabaseHeld(DatabaseUnusable):
     """Another server process has the database for itself."""
 
 
+def process_clock() -> Instant:
+    """Return the time by this process's clock."""
+    return time.time_ns() // 1_000
+
+
 class StoreRules(Struct, frozen=True, kw_only=True):
     """What the service was set to, as far as it decides writes."""
 
@@ -44,6 +50,8 @@ class StoreRules(Struct, frozen=True, kw_only=True):
     """Where a test lets the process end."""
     reserve_bytes: int = 0
     """Kept free beside the database for what must go on when the disk is full."""
+    clock: Callable[[], Instant] = process_clock
+    """The time where the database has no clock of its own."""
 
 
 class Dialect(Protocol):

@@ -48,7 +48,7 @@ from .leases import (
     resume_sessions,
 )
 from .reserve import Reserve
-from .transaction import SqliteTransaction, database_now
+from .transaction import SqliteTransaction
 from .writer import SqliteWriter
 
 Item = TypeVar("Item")
@@ -110,11 +110,11 @@ class SqliteDialect:
 
     def now(self) -> Instant:
         """Return the process's clock."""
-        return database_now()
+        return self._rules.clock()
 
     async def now_in(self, connection: AsyncConnection) -> Instant:  # noqa: ARG002
         """Return the process's clock."""
-        return database_now()
+        return self._rules.clock()
 
     def translate(self, error: Exception) -> BackendError | None:
         """Tell a full disk from a database that is away."""

@@ -1,7 +1,6 @@
 """One write transaction: its now, and what it leaves behind besides rows."""
 
 import sqlite3
-import time
 from collections import defaultdict
 
 from ....domain.instant import Instant
@@ -19,11 +18,6 @@ WHERE id = ? AND resume_hash IS NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE jo
 """
 
 
-def database_now() -> Instant:
-    """Return the database's now: on SQLite the process's clock."""
-    return time.time_ns() // 1_000
-
-
 class SqliteTransaction:
     """Given to every function that writes; lives in the writer's thread."""
 
@@ -34,7 +28,7 @@ class SqliteTransaction:
         self.connection = connection
         self.rules = rules
         self.sequence = sequence
-        self.now = database_now()
+        self.now = rules.clock()
         self.effects = Effects()
         self.added_bytes = 0
         """About how much larger the database becomes."""
