@@ -1,0 +1,97 @@
+// A worker in plain JavaScript, with the WebSocket that Node has since version 22 (browsers and Deno have it too).
+// It reconnects, keeps its jobs over a lost connection, and ends on SIGTERM or Ctrl-C after what it has begun.
+
+const url = (process.env.REXECUTOR_URL ?? "http://127.0.0.1:8000").replace(/^http/, "ws");
+const executor = process.argv[2] ?? "example-js";
+const CONCURRENCY = 10;
+
+async function run(job) {
+  console.log(`attempt ${job.attempt} of job ${job.id}: ${JSON.stringify(job.data)}`);
+  await new Promise((resolve) => setTimeout(resolve, job.data?.milliseconds ?? 0));
+  if (job.data?.fails && job.attempt < 2) throw new Error("asked to fail once");
+}
+
+let socket = null;
+let resume = null; // the token that brings us back to the jobs we hold
+let stopping = false;
+const held = new Map(); // what we work on, by job id
+const unconfirmed = new Map(); // acknowledgements without a result yet: sent again after a reconnect, which is harmless
+
+function send(message) {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+}
+
+function acknowledge(job, message) {
+  const sent = { ...message, id: job.id, fence: job.fence, ref: `${job.id}/${job.fence}` };
+  unconfirmed.set(sent.ref, sent);
+  send(sent);
+}
+
+async function work(job) {
+  held.set(job.id, job.fence);
+  try {
+    await run(job);
+    if (held.get(job.id) === job.fence) acknowledge(job, { type: "complete" });
+  } catch (error) {
+    const failure = { error_type: error.name, message: error.stack ?? String(error) };
+    const last = job.attempt >= job.max_attempts;
+    acknowledge(job, last ? { type: "discard", error: failure } : { type: "retry", delay: 0.5 * 2 ** job.attempt, error: failure });
+  } finally {
+    if (held.get(job.id) === job.fence) held.delete(job.id);
+  }
+}
+
+function take(message) {
+  switch (message.type) {
+    case "hello":
+      resume = message.resume;
+      // What is held by the session but unknown here was on its way when the connection broke.
+      for (const { id, fence } of message.held)
+        if (held.get(id) !== fence && !unconfirmed.has(`${id}/${fence}`)) send({ type: "release", id, fence });
+      for (const acknowledgement of unconfirmed.values()) send(acknowledgement);
+      console.log(`connected to ${executor}${message.resumed ? ", again" : ""}`);
+      break;
+    case "job":
+      work(message.job);
+      break;
+    case "revoke": // cancelled, or another's by now: what we do for it counts for nothing
+      console.log(`job ${message.id} was revoked: ${message.reason}`);
+      if (held.get(message.id) === message.fence) held.delete(message.id);
+      break;
+    case "result":
+      if (!message.ok) console.log(`${message.ref}: ${message.problem.detail}`);
+      unconfirmed.delete(message.ref);
+      break;
+  }
+  if (stopping && held.size === 0 && unconfirmed.size === 0) socket.close();
+}
+
+function connect(pause = 100) {
+  const token = resume ? `&resume=${encodeURIComponent(resume)}` : "";
+  socket = new WebSocket(`${url}/v1/executors/${executor}/subscribe?batch=true&worker=node&prefetch=${CONCURRENCY}${token}`, ["rexecutor.v1"]);
+  let heartbeat;
+  socket.addEventListener("open", () => {
+    pause = 100;
+    heartbeat = setInterval(() => send({ type: "heartbeat" }), 5_000);
+  });
+  socket.addEventListener("message", ({ data }) => {
+    const content = JSON.parse(data);
+    for (const message of Array.isArray(content) ? content : [content]) take(message);
+  });
+  socket.addEventListener("close", () => {
+    clearInterval(heartbeat);
+    if (stopping) process.exit(0);
+    setTimeout(() => connect(Math.min(pause * 2, 5_000)), pause * (0.5 + Math.random()));
+  });
+  socket.addEventListener("error", () => {}); // the close follows
+}
+
+for (const signal of ["SIGTERM", "SIGINT"])
+  process.on(signal, () => {
+    stopping = true;
+    // No job follows its result; then we end with the last one that we have.
+    unconfirmed.set("stop", { type: "stop", ref: "stop" });
+    send(unconfirmed.get("stop"));
+  });
+
+connect();
