@@ -1,33 +1,97 @@
 """Runs functions that keep a processor busy in processes of their own."""
 
 import asyncio
+import inspect
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import Executor as Pool
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from .job import Job
+from .recorded import error_of
 
 
-def new_pool(processes: int | None) -> Pool:
-    """Return a pool of so many processes, else one for each processor; none is forked from a program with threads."""
-    return ProcessPoolExecutor(processes or os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+class Processes:
+    """Processes that run one call each at a time. One whose call is given up, as at a timeout, is ended with it."""
+
+    def __init__(self, most: int) -> None:
+        """Run so many calls at once, at most."""
+        self._free = asyncio.Semaphore(most)
+        self._idle: list[ProcessPoolExecutor] = []
+        self._busy: set[ProcessPoolExecutor] = set()
+
+    async def call(self, owner: object, function: Callable[..., Any], job: Job[Any, Any]) -> Any:
+        """Call an executor's function; it is found there by its name, as in any module that is imported.
+
+        What it raises is returned as an ExecutionError: not every exception finds its way out of a process.
+        """
+        module, name = function.__module__, function.__qualname__
+        if "<locals>" in name:
+            raise TypeError(f"{name} is no function of a module: a process of its own would not find it")
+        is_method = getattr(function, "__self__", None) is owner
+        async with self._free:
+            process = self._idle.pop() if self._idle else _new_process()
+            self._busy.add(process)
+            try:
+                running = asyncio.get_running_loop().run_in_executor(process, _call, module, name, is_method, job)
+                result = await running
+            except (asyncio.CancelledError, BrokenExecutor):
+                _end(process)
+                raise
+            else:
+                self._idle.append(process)
+                return result
+            finally:
+                self._busy.discard(process)
+
+    def close(self) -> None:
+        """End all processes, whatever they do."""
+        for process in [*self._idle, *self._busy]:
+            _end(process)
+        self._idle = []
 
 
-async def call_in_process(pool: Pool, owner: object, function: Callable[..., Any], job: Job[Any, Any]) -> Any:
-    """Call an executor's function in the pool; it is found there by its name, as in any module that is imported."""
-    module, name = function.__module__, function.__qualname__
-    if "<locals>" in name:
-        raise TypeError(f"{name} is no function of a module: a process of its own would not find it")
-    is_method = getattr(function, "__self__", None) is owner
-    return await asyncio.get_running_loop().run_in_executor(pool, _call, module, name, is_method, job)
+def _new_process() -> ProcessPoolExecutor:
+    # Spawned: a program with threads is not to be forked.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
+
+
+def _end(process: ProcessPoolExecutor) -> None:
+    # Python 3.14 has kill_workers() for this.
+    for each in [*(process._processes or {}).values()]:  # noqa: SLF001
+        each.kill()
+    process.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Live as long as the worker: not ended by the signals that tell that one to stop, nor left behind by its kill."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(module: str, name: str, is_method: bool, job: Job[Any, Any]) -> Any:  # noqa: FBT001 - a pool passes no names
+    try:
+        result = _found(module, name, is_method=is_method)(job)
+        return asyncio.run(result) if inspect.iscoroutine(result) else result
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the job's
+        return error_of(error)
+
+
+def _found(module: str, name: str, *, is_method: bool) -> Callable[[Job[Any, Any]], Any]:
     home = sys.modules.get(module) or import_module(module)
     *path, last = name.split(".")
     holder: Any = home
@@ -35,6 +99,7 @@ def _call(module: str, name: str, is_method: bool, job: Job[Any, Any]) -> Any:  
         holder = getattr(holder, each)
     found = getattr(holder, last)
     if is_method:
-        return found(holder(), job)
+        return lambda job: found(holder(), job)
     # The name in the module is the executor that the function was made.
-    return getattr(found, "function", found)(job)
+    function: Callable[[Job[Any, Any]], Any] = getattr(found, "function", found)
+    return function

@@ -1,29 +1,29 @@
 """Executors: functions and classes that run the jobs of one name, and how they want them run."""
 
 import asyncio
-import contextvars
 import inspect
-import traceback
+import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
-from concurrent.futures import Executor as Pool
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 from msgspec import UNSET
 
 from .backoff import DEFAULT, Backoff
-from .cpu_bound import call_in_process, new_pool
+from .blocking import Threads
+from .cpu_bound import Processes
 from .job import Data, EnqueuableJob, ExecutionError, Job, Metadata
 from .payload import Undecodable, decode
-from .results import Cancel, Discard, Done, Reason, Result, Retry
+from .recorded import error_of, recorded
+from .results import Cancel, Discard, Done, Result, Retry, Snooze
 from .uniqueness import UniquenessCriteria
 
 Function: TypeAlias = Callable[[Job[Any, Any]], Awaitable[Result | None] | Result | None]
 
-_MAX_THREADS = 256
-_MESSAGE_CHARACTERS = 16_000
 _DONE = Done()
+
+_log = logging.getLogger("rexecutor")
 
 
 class Executor(Generic[Data, Metadata]):
@@ -37,16 +37,17 @@ class Executor(Generic[Data, Metadata]):
     max_attempts: ClassVar[int | None] = None
     """Of its jobs, unless they say otherwise; the service's default is 5."""
     max_concurrency: ClassVar[int | None] = None
-    """How many of its jobs one worker runs at once, at most."""
+    """How many of its jobs one worker runs at once, at most; one for each processor if they are ``cpu_bound``."""
     backoff: ClassVar[Backoff] = DEFAULT
     timeout: ClassVar[timedelta | None] = None
-    """After it an execution has failed: a coroutine is cancelled, a thread or process goes on unheard."""
+    """After it an execution has failed: a coroutine is cancelled, a process ended, a thread goes on unheard."""
     uniqueness_criteria: ClassVar[UniquenessCriteria | None] = None
     priority: ClassVar[int | None] = None
     tags: ClassVar[Sequence[str]] = ()
     cpu_bound: ClassVar[bool] = False
 
-    _pool: Pool | None = None
+    _threads: Threads | None = None
+    _processes: Processes | None = None
     _kinds: tuple[Any, Any] | None = None
 
     def execute(self, job: Job[Data, Metadata]) -> Awaitable[Result | None] | Result | None:
@@ -57,6 +58,11 @@ class Executor(Generic[Data, Metadata]):
     def function(self) -> Function:
         """What is called with a job."""
         return cast("Function", self.execute)
+
+    @property
+    def most_at_once(self) -> int | None:
+        """How many of its jobs one worker runs at once; None if only the worker's own limit counts."""
+        return self.max_concurrency or ((os.cpu_count() or 1) if self.cpu_bound else None)
 
     def job(
         self,
@@ -91,14 +97,15 @@ class Executor(Generic[Data, Metadata]):
         try:
             decoded = self._decoded(job)
         except Undecodable as error:
-            return self.failed(job, ExecutionError("undecodable", str(error)))
+            return self.failed(job, recorded(str(error), "undecodable"))
         except Exception as error:  # noqa: BLE001 - such as an annotation that names nothing
-            return self.failed(job, _error_of(error))
+            return self.failed(job, error_of(error))
         try:
             if self.timeout is None:
-                result = await self._call(decoded)
+                returned = await self._call(decoded)
             else:
-                result = await self._call_in_time(decoded, self.timeout)
+                returned = await self._call_in_time(decoded, self.timeout)
+            return self._result_of(job, returned)
         except _OutOfTime:
             return self.failed(job, ExecutionError("timeout", f"not done within {self.timeout}"))
         except asyncio.CancelledError as error:
@@ -106,21 +113,47 @@ class Executor(Generic[Data, Metadata]):
             if task is None or task.cancelling():
                 raise
             # Not this call was cancelled, but something that the function waited for.
-            return self.failed(job, _error_of(error))
-        except BrokenExecutor as error:
-            self.close()
-            return self.failed(job, _error_of(error))
+            return self.failed(job, error_of(error))
+        except SystemExit as error:
+            return self.failed(job, ExecutionError("panic", repr(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the job's result
-            return self.failed(job, _error_of(error))
-        if isinstance(result, Retry):
-            return self.failed(job, _reason(result.error, "retry"), result)
-        return _DONE if result is None else result
+            return self.failed(job, error_of(error))
+
+    def failed(self, job: Job[Any, Any], error: ExecutionError, asked: Retry | None = None) -> Result:
+        """Return what a failure comes to: another attempt after the backoff, or a discard when none is left."""
+        if job.is_last_attempt:
+            return Discard(error)
+        after = None if asked is None else asked.after
+        return Retry(self._delay(job.attempt) if after is None else after, error)
 
     def close(self) -> None:
-        """End the threads or processes in which jobs ran; one that still runs is not waited for."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """End the threads or processes in which jobs ran; a thread that still runs is not waited for."""
+        if self._threads is not None:
+            self._threads.close()
+            self._threads = None
+        if self._processes is not None:
+            self._processes.close()
+            self._processes = None
+
+    def _result_of(self, job: Job[Any, Any], returned: Any) -> Result:
+        match returned:
+            case None:
+                return _DONE
+            case Retry():
+                return self.failed(job, recorded(returned.error, "retry"), returned)
+            case Done() | Snooze() | Cancel() | Discard():
+                return returned
+            case ExecutionError():
+                return self.failed(job, returned)
+            case _:
+                raise TypeError(f"the function returned a {type(returned).__name__}, neither None nor a result")
+
+    def _delay(self, attempt: int) -> timedelta:
+        try:
+            return self.backoff.delay(attempt)
+        except Exception:  # noqa: BLE001 - it is the user's
+            _log.exception("%s: its backoff failed, the usual one is taken", self.name)
+            return DEFAULT.delay(attempt)
 
     def _decoded(self, job: Job[Any, Any]) -> Job[Data, Metadata]:
         if self._kinds is None:
@@ -133,7 +166,7 @@ class Executor(Generic[Data, Metadata]):
             job.metadata = decode(job.metadata, metadata)
         return job
 
-    async def _call_in_time(self, job: Job[Data, Metadata], limited: timedelta) -> Result | None:
+    async def _call_in_time(self, job: Job[Data, Metadata], limited: timedelta) -> Any:
         job.deadline = datetime.now(UTC) + limited
         limit = asyncio.timeout(limited.total_seconds())
         try:
@@ -144,26 +177,17 @@ class Executor(Generic[Data, Metadata]):
                 raise _OutOfTime from error
             raise
 
-    async def _call(self, job: Job[Data, Metadata]) -> Result | None:
+    async def _call(self, job: Job[Data, Metadata]) -> Any:
         function = self.function
         if self.cpu_bound:
-            self._pool = self._pool or new_pool(self.max_concurrency)
-            return cast("Result | None", await call_in_process(self._pool, self, function, job))
+            self._processes = self._processes or Processes(self.most_at_once or 1)
+            return await self._processes.call(self, function, job)
         if inspect.iscoroutinefunction(function):
-            return cast("Result | None", await function(job))
-        self._pool = self._pool or ThreadPoolExecutor(
-            self.max_concurrency or _MAX_THREADS, thread_name_prefix=f"executor-{self.name}"
-        )
-        context = contextvars.copy_context()
-        running = asyncio.get_running_loop().run_in_executor(self._pool, context.run, function, job)
-        return cast("Result | None", await running)
-
-    def failed(self, job: Job[Any, Any], error: ExecutionError, asked: Retry | None = None) -> Result:
-        """Return what a failure comes to: another attempt after the backoff, or a discard when none is left."""
-        if job.is_last_attempt:
-            return Discard(error)
-        after = None if asked is None else asked.after
-        return Retry(self.backoff.delay(job.attempt) if after is None else after, error)
+            return await function(job)
+        self._threads = self._threads or Threads(f"executor-{self.name}")
+        returned = await self._threads.call(function, job)
+        # A wrapper that is no coroutine function may be around one.
+        return await returned if inspect.isawaitable(returned) else returned
 
 
 class FunctionExecutor(Executor[Data, Metadata]):
@@ -223,29 +247,6 @@ def executor(
 
 class _OutOfTime(Exception):
     """The executor's own timeout, not one that ran out inside of the function."""
-
-
-def reason_of(result: Retry | Cancel | Discard) -> ExecutionError:
-    """Return what is recorded of a result."""
-    if isinstance(result, Retry):
-        return _reason(result.error, "retry")
-    return _reason(result.reason, "cancelled" if isinstance(result, Cancel) else "discarded")
-
-
-def _reason(reason: Reason, error_type: str) -> ExecutionError:
-    error = ExecutionError(error_type, reason) if isinstance(reason, str) else reason
-    return ExecutionError(_sendable(error.error_type), _sendable(error.message))
-
-
-def _sendable(text: str) -> str:
-    """Return the text without halves of characters, as names of files may have them."""
-    return text.encode(errors="replace").decode()
-
-
-def _error_of(error: BaseException) -> ExecutionError:
-    """Return the class of an exception, and its traceback: of a long one the end, where it happened."""
-    text = "".join(traceback.format_exception(error)).strip()
-    return ExecutionError(type(error).__name__, _sendable(text[-_MESSAGE_CHARACTERS:]))
 
 
 def _kinds_of(executor: Executor[Any, Any]) -> tuple[Any, Any]:

@@ -2,19 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from .async_client import AsyncClient
-from .errors import JobProblem, RexecutorError
+from .errors import Forbidden, InvalidRequest, JobProblem, NotFound, RexecutorError, Unauthorized
 from .job import Job
+from .pauses import Pauses
+from .running import RunningJobs
 
-_PERIOD_SECONDS = 60.0
+FOR_GOOD = (Unauthorized, Forbidden, NotFound, InvalidRequest)
+"""Refusals that no later attempt changes."""
+
 _WAIT = timedelta(seconds=20)
 _MAX_CLAIM = 1_000
 _LEASE = timedelta(seconds=60)
 _RENEW_SECONDS = 20.0
-_PAUSE_SECONDS = 1.0
 
 _log = logging.getLogger("rexecutor")
 
@@ -22,45 +26,83 @@ _log = logging.getLogger("rexecutor")
 class Polling:
     """Claims for an executor while it is asked to, and keeps what it claimed leased until that has ended."""
 
-    def __init__(self, client: AsyncClient, executor: str, worker: str) -> None:
-        """Claim for this executor under the worker's name."""
+    def __init__(self, client: AsyncClient, executor: str, worker: str, jobs: RunningJobs) -> None:
+        """Claim for this executor under the worker's name, and start what comes among ``jobs``."""
         self._client = client
         self._executor = executor
         self._worker = worker
+        self._jobs = jobs
         self._room_changed = asyncio.Event()
+        self._renewal: asyncio.Task[None] | None = None
+        self._claim: asyncio.Task[list[Job]] | None = None
+        self._stopped = False
 
     def wake(self) -> None:
         """Hear that there may be room for more jobs."""
         self._room_changed.set()
 
-    async def claim(self, room: Callable[[], int], start: Callable[[Job], None]) -> None:
-        """Claim what there is ``room`` for and ``start`` it, for a minute; then WebSockets are worth another try."""
-        ends_at = asyncio.get_running_loop().time() + _PERIOD_SECONDS
-        while asyncio.get_running_loop().time() < ends_at:
-            free = room()
+    def stop(self) -> None:
+        """Claim no more. A claim that is given up gives back what it brings."""
+        self._stopped = True
+        if self._claim is not None:
+            self._claim.cancel()
+
+    async def close(self) -> None:
+        """Let leases run out."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._renewal
+
+    async def claim(self, room: Callable[[], int], *, seconds: float) -> None:
+        """Claim for about so long what there is ``room`` for, and start it. Raises what refuses it for good."""
+        ends_at = asyncio.get_running_loop().time() + seconds
+        pauses = Pauses()
+        while (left := ends_at - asyncio.get_running_loop().time()) > 0:
+            free = 0 if self._stopped else room()
             if free <= 0:
-                self._room_changed.clear()
-                await self._room_changed.wait()
+                await self._wait_for_room(left)
                 continue
             try:
-                jobs = await self._client.claim_jobs(
-                    self._executor, limit=min(free, _MAX_CLAIM), wait=_WAIT, worker=self._worker, lease=_LEASE
-                )
+                await self._claim_once(min(free, _MAX_CLAIM), min(_WAIT, timedelta(seconds=left)))
+                pauses.begin_again()
+            except FOR_GOOD:
+                raise
             except RexecutorError as error:
                 _log.info("%s: no jobs by request: %s", self._executor, error)
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            for job in jobs:
-                start(job)
+                await pauses.wait()
 
-    async def renew(self, held: Callable[[], Iterable[Job]], lost: Callable[[Job], None]) -> None:
-        """Renew the leases of what is held, as long as anything is; tell of each job that is another's by now."""
-        while jobs := [*held()]:
-            for job in jobs:
-                try:
-                    await self._client.renew_lease(job.id, fence=job.fence, lease=_LEASE)
-                except JobProblem:
-                    lost(job)
-                except RexecutorError as error:
-                    _log.info("job %d: lease not renewed: %s", job.id, error)
+    async def _wait_for_room(self, seconds: float) -> None:
+        self._room_changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._room_changed.wait()
+
+    async def _claim_once(self, limit: int, wait: timedelta) -> None:
+        self._claim = asyncio.create_task(
+            self._client.claim_jobs(self._executor, limit=limit, wait=wait, worker=self._worker, lease=_LEASE)
+        )
+        try:
+            await asyncio.wait([self._claim])
+        finally:
+            self._claim.cancel()
+        if self._claim.cancelled():
+            return
+        for job in self._claim.result():
+            self._jobs.start(job, polled=True)
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Renew the leases of what came by request, as long as anything did."""
+        while jobs := self._jobs.polled:
+            await asyncio.gather(*map(self._renew_one, jobs))
             await asyncio.sleep(_RENEW_SECONDS)
+
+    async def _renew_one(self, job: Job) -> None:
+        try:
+            await self._client.renew_lease(job.id, fence=job.fence, lease=_LEASE)
+        except JobProblem:
+            self._jobs.revoke(job.id, job.fence, "lost")
+        except RexecutorError as error:
+            _log.info("job %d: lease not renewed: %s", job.id, error)

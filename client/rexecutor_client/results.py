@@ -9,7 +9,8 @@ from .job import ExecutionError
 
 RunAt: TypeAlias = datetime | timedelta
 """An aware datetime, or how long from now."""
-Reason: TypeAlias = str | ExecutionError
+Reason: TypeAlias = str | ExecutionError | BaseException
+"""What is recorded; of an exception its class and traceback."""
 
 
 class Done(Struct, frozen=True):

@@ -9,14 +9,17 @@ from msgspec import Struct
 
 from .async_client import AsyncClient
 from .errors import InvalidRequest
-from .execution import reason_of
 from .job import Ack, ExecutionError, Job
+from .recorded import error_of, reason_of
 from .results import Cancel, Discard, Done, Result, Retry, RunAt, Snooze
 from .subscription import Subscription
 
 _log = logging.getLogger("rexecutor")
 
+_NOW = timedelta(0)
+_LATER = timedelta(hours=1)
 _MOST_DELAY = timedelta(days=36_500)
+_NONE = ExecutionError("", "")
 
 
 class Settlement(Struct, frozen=True):
@@ -25,19 +28,26 @@ class Settlement(Struct, frozen=True):
     kind: str
     job_id: int
     fence: int
-    run_at: RunAt | None = None
-    error: ExecutionError | None = None
+    run_at: RunAt = _NOW
+    error: ExecutionError = _NONE
 
 
 def settlement_of(job: Job, result: Result) -> Settlement:
-    """Return what a result says of a job."""
+    """Return what a result says of a job; of one that says nothing sensible, that it failed."""
+    try:
+        return _meant_by(job, result)
+    except Exception as error:  # noqa: BLE001 - such as a time that is none
+        return Settlement("retry", job.id, job.fence, _LATER, error_of(error))
+
+
+def _meant_by(job: Job, result: Result) -> Settlement:
     match result:
         case Done():
             return Settlement("complete", job.id, job.fence)
         case Retry():
-            return Settlement("retry", job.id, job.fence, result.after or timedelta(0), reason_of(result))
+            return Settlement("retry", job.id, job.fence, _time(result.after or _NOW), reason_of(result))
         case Snooze():
-            return Settlement("snooze", job.id, job.fence, result.until)
+            return Settlement("snooze", job.id, job.fence, _time(result.until))
         case Cancel():
             return Settlement("cancel", job.id, job.fence, error=reason_of(result))
         case Discard():
@@ -53,14 +63,14 @@ def release_of(job_id: int, fence: int) -> Settlement:
 
 def over_stream(subscription: Subscription, settlement: Settlement) -> Awaitable[Ack]:
     """Send a settlement; its result comes with what is returned."""
-    job_id, fence, error = settlement.job_id, settlement.fence, settlement.error or ExecutionError("", "")
+    job_id, fence, error = settlement.job_id, settlement.fence, settlement.error
     match settlement.kind:
         case "complete":
             return subscription.complete(job_id, fence)
         case "retry":
-            return subscription.retry(job_id, fence, _at(settlement), error)
+            return subscription.retry(job_id, fence, settlement.run_at, error)
         case "snooze":
-            return subscription.snooze(job_id, fence, _at(settlement))
+            return subscription.snooze(job_id, fence, settlement.run_at)
         case "cancel":
             return subscription.cancel(job_id, fence, error)
         case "discard":
@@ -71,14 +81,14 @@ def over_stream(subscription: Subscription, settlement: Settlement) -> Awaitable
 
 def by_request(client: AsyncClient, settlement: Settlement) -> Awaitable[Ack]:
     """The same over HTTP."""
-    job_id, fence, error = settlement.job_id, settlement.fence, settlement.error or ExecutionError("", "")
+    job_id, fence, error = settlement.job_id, settlement.fence, settlement.error
     match settlement.kind:
         case "complete":
             return client.mark_job_complete(job_id, fence=fence)
         case "retry":
-            return client.mark_job_retryable(job_id, _at(settlement), error, fence=fence)
+            return client.mark_job_retryable(job_id, settlement.run_at, error, fence=fence)
         case "snooze":
-            return client.mark_job_snoozed(job_id, _at(settlement), fence=fence)
+            return client.mark_job_snoozed(job_id, settlement.run_at, fence=fence)
         case "cancel":
             return client.mark_job_cancelled(job_id, error, fence=fence)
         case "discard":
@@ -93,17 +103,16 @@ def repaired(settlement: Settlement, refusal: InvalidRequest) -> Settlement | No
     That is a retry in an hour with the refusal as its error; None if that was refused as well.
     """
     _log.error("job %d: the service does not take this %s: %s", settlement.job_id, settlement.kind, refusal)
-    if settlement.error is not None and settlement.error.error_type == "refused":
+    if settlement.error.error_type == "refused":
         return None
     error = ExecutionError("refused", f"{settlement.kind} was refused: {refusal}")
     if settlement.kind in ("discard", "cancel"):
         return Settlement("discard", settlement.job_id, settlement.fence, error=error)
-    return Settlement("retry", settlement.job_id, settlement.fence, timedelta(hours=1), error)
+    return Settlement("retry", settlement.job_id, settlement.fence, _LATER, error)
 
 
-def _at(settlement: Settlement) -> RunAt:
-    """Return when to run: never before now, and no further than the service can say."""
-    run_at = settlement.run_at
+def _time(run_at: RunAt) -> RunAt:
+    """Return when to run: never before now, and no further than the service can say; a naive time is a local one."""
     if isinstance(run_at, datetime):
         return run_at if run_at.tzinfo is not None else run_at.astimezone(UTC)
-    return min(max(run_at or timedelta(0), timedelta(0)), _MOST_DELAY)
+    return min(max(run_at, _NOW), _MOST_DELAY)

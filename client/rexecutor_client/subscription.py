@@ -139,6 +139,10 @@ class Subscription:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def abort(self) -> None:
+        """End the connection without a word: what is held comes back to others by its lease."""
+        self._connection.transport.abort()
+
     async def __aiter__(self) -> AsyncIterator[Job]:
         """Give jobs one by one, each asked for when it is wanted."""
         while True:

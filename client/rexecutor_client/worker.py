@@ -126,7 +126,7 @@ class Worker:
 
 def shares(executors: tuple[Executor[Any, Any], ...], concurrency: int) -> list[int]:
     """Divide the concurrency: as evenly as the executors' own limits allow, and one for each at least."""
-    limits = [each.max_concurrency or concurrency for each in executors]
+    limits = [each.most_at_once or concurrency for each in executors]
     given = [1] * len(executors)
     left = concurrency - len(given)
     while left > 0:

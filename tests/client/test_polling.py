@@ -1,13 +1,14 @@
 """Where something on the way refuses WebSockets a worker gets its jobs by request, and goes back once they pass."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
 
-from rexecutor_client import AsyncClient, Job, Where, Worker, executor, polling
+from rexecutor_client import AsyncClient, Job, Where, Worker, executor, line, polling
 
 PATIENCE_SECONDS = 30
 
@@ -15,10 +16,11 @@ pytestmark = pytest.mark.timeout(90)
 
 
 class Front:
-    """Passes requests on, and answers upgrades with a page of its own while ``refuses``."""
+    """Passes requests on, but no upgrades while ``refuses``: those get a page of its own, or it knows of none."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, knows_upgrades: bool = True) -> None:
         self.refuses = True
+        self._knows_upgrades = knows_upgrades
         self._target = target
 
     @asynccontextmanager
@@ -31,6 +33,8 @@ class Front:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
+            if self.refuses and not self._knows_upgrades:
+                head = re.sub(rb"(?i)(upgrade|connection):[^\r]*\r\n", b"", head)
             if self.refuses and b"upgrade: websocket" in head.lower():
                 writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nno.\n")
             else:
@@ -88,7 +92,7 @@ async def done(worker: Worker, count: int) -> None:
 
 
 async def test_jobs_come_by_request_and_over_the_socket_again_once_it_passes(served, front, monkeypatch):
-    monkeypatch.setattr(polling, "_PERIOD_SECONDS", 0.5)
+    monkeypatch.setattr(line, "_FIRST_POLLING_SECONDS", 0.5)
     monkeypatch.setattr(polling, "_WAIT", timedelta(seconds=0.2))
     between, url = front
     worker = Worker([send], url=url)
@@ -105,6 +109,17 @@ async def test_jobs_come_by_request_and_over_the_socket_again_once_it_passes(ser
         await done(worker, 100)
         jobs = [job async for job in client.jobs(Where.executor_equals("mail"), page_size=200)]
         assert {(job.status, job.attempt) for job in jobs} == {("complete", 1)}
+
+
+async def test_proxy_that_turns_upgrades_into_requests_refuses_websockets_too(served):
+    """As nginx does unless it is told otherwise: the service then answers that there is no such page."""
+    front = Front(int(served.settings["port"]), knows_upgrades=False)
+    async with front.running() as url, AsyncClient(served.url) as client:
+        worker = Worker([send], url=url)
+        async with working(worker):
+            await client.enqueue(send.job())
+            await done(worker, 1)
+            assert worker.status.executors[0].connections == 0
 
 
 async def test_job_that_takes_longer_than_its_lease_is_kept(served, front, monkeypatch):

@@ -26,6 +26,12 @@ async def connected(worker: Worker, times: int) -> None:
             await asyncio.sleep(0.005)
 
 
+async def done(worker: Worker, jobs: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while worker.status.done < jobs:
+            await asyncio.sleep(0.001)
+
+
 def owned() -> dict[str, int]:
     """What a connection could leave behind."""
     gc.collect()
@@ -47,14 +53,12 @@ async def test_nothing_leaks_over_a_hundred_reconnects(served):
         before = None
         for reconnects in range(1, RECONNECTS + 1):
             await client.enqueue(send.job())
+            await done(worker, reconnects)
             assert line._subscription is not None
             line._subscription._connection.transport.abort()
             await connected(worker, reconnects + 1)
             if reconnects == 5:
                 before = owned()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while worker.status.done < RECONNECTS:
-                await asyncio.sleep(0.01)
         # What the last one had is being closed.
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (after := owned()) and any(after[what] > before[what] for what in after):

@@ -1,0 +1,145 @@
+"""The jobs that a worker has of one executor: each runs in a task, until the service knows what came of it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from .events import HeldJob
+from .execution import Executor
+from .job import ExecutionError, Job
+from .results import Discard, Done, Result, Retry
+from .settlement import Settlement, release_of, settlement_of
+from .settling import Settling
+
+_log = logging.getLogger("rexecutor")
+
+
+class Running(Struct):
+    """A job, and how far it is."""
+
+    job: Job
+    task: asyncio.Task[None]
+    executes: bool = True
+    """Whether it is still executed; then it is said what came of it."""
+    polled: bool = False
+    """Whether it came by request: no connection holds it."""
+
+
+class RunningJobs:
+    """Starts jobs, ends those that are another's by now, and counts what came of them."""
+
+    def __init__(self, executor: Executor[Any, Any], settling: Settling, *, ended: Callable[[Running], None]) -> None:
+        """Run them with ``executor``; tell of each that has left by itself with ``ended``."""
+        self._executor = executor
+        self._settling = settling
+        self._ended = ended
+        self._jobs: dict[int, Running] = {}
+        self._releases: set[asyncio.Task[None]] = set()
+        self.done = self.failed = self.revoked = 0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def executing(self) -> int:
+        """How many are executed now."""
+        return sum(each.executes for each in self._jobs.values())
+
+    @property
+    def polled(self) -> list[Job]:
+        """Those that came by request."""
+        return [each.job for each in self._jobs.values() if each.polled]
+
+    def start(self, job: Job, *, polled: bool = False) -> None:
+        """Run a job that was handed out."""
+        if (earlier := self._jobs.get(job.id)) is not None:
+            # It came back under a new fence before the old execution was told.
+            self.revoke(job.id, earlier.job.fence, "lost")
+        self._jobs[job.id] = Running(job, asyncio.create_task(self._run(job)), polled=polled)
+
+    def release(self, job_id: int, fence: int) -> None:
+        """Give a job back that was handed out and is not to be started."""
+        task = asyncio.create_task(self._settling.say(release_of(job_id, fence)))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+
+    def revoke(self, job_id: int, fence: int, reason: str) -> None:
+        """End a job that is no longer held under this fence; nothing is said of it."""
+        running = self._jobs.get(job_id)
+        if running is None or running.job.fence != fence:
+            return
+        running.job.revoked = reason
+        del self._jobs[job_id]
+        if running.executes:
+            self.revoked += 1
+            _log.info("job %d: revoked (%s)", job_id, reason)
+        running.task.cancel()
+
+    def keep_only(self, held: Iterable[HeldJob]) -> None:
+        """Agree with the service on what the session holds after a time without a connection."""
+        unknown = {job.id: job.fence for job in held}
+        for running in [*self._jobs.values()]:
+            job = running.job
+            if unknown.get(job.id) == job.fence:
+                del unknown[job.id]
+            elif running.executes and not running.polled:
+                self.revoke(job.id, job.fence, "lost")
+        for job_id, fence in unknown.items():
+            # It was on its way here when the connection broke.
+            self.release(job_id, fence)
+
+    def stop(self) -> list[Settlement]:
+        """Cancel what is still executed, and return what is to be said: it failed, and may be tried again at once."""
+        late = [each for each in self._jobs.values() if each.executes]
+        for each in late:
+            each.job.revoked = "stopped"
+            each.task.cancel()
+        error = ExecutionError("cancelled", "the worker stopped before it was done")
+        return [settlement_of(each.job, Retry(None, error)) for each in late]
+
+    async def until_idle(self) -> None:
+        """Wait until all have left."""
+        # A job may have come right before the stop: it is started in the turn in which it is read.
+        await asyncio.sleep(0)
+        while tasks := self._tasks():
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def cancel(self) -> None:
+        """End all without a word."""
+        tasks = self._tasks()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [*(each.task for each in self._jobs.values()), *self._releases]
+
+    async def _run(self, job: Job) -> None:
+        try:
+            result = await self._executor.run(job)
+            running = self._jobs.get(job.id)
+            if job.revoked is not None or running is None or running.job is not job:
+                return
+            running.executes = False
+            self._count(result)
+            await self._settling.say(settlement_of(job, result))
+        except asyncio.CancelledError:
+            if job.revoked is None:
+                raise
+        finally:
+            self._forget(job)
+
+    def _count(self, result: Result) -> None:
+        if isinstance(result, Done):
+            self.done += 1
+        elif isinstance(result, (Retry, Discard)):
+            self.failed += 1
+
+    def _forget(self, job: Job) -> None:
+        running = self._jobs.get(job.id)
+        if running is not None and running.job is job:
+            del self._jobs[job.id]
+            self._ended(running)
