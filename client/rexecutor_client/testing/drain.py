@@ -10,8 +10,8 @@ from ..async_client import AsyncClient
 from ..errors import JobProblem
 from ..execution import Executor
 from ..job import Job
-from ..results import Cancel, Discard, Done, Result, Retry, Snooze
 from ..recorded import reason_of
+from ..results import Cancel, Discard, Done, Result, Retry, Snooze
 from ..settlement import by_request, settlement_of
 from ..where import Where
 
