@@ -17,6 +17,8 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 BY_HAND = next(block for language, block in BLOCKS if "Claim, as a worker does" in block)
 PRINTED = next(block for language, block in BLOCKS if language == "text")
 WORKER = next(block for language, block in BLOCKS if language == "python")
+TASKS = next(block for language, block in BLOCKS if block.startswith("# tasks.py"))
+WITH_THE_CLIENT = next(block for language, block in BLOCKS if "work tasks:send" in block)
 NOW_AND_LATER = next(block for language, block in BLOCKS if "in two seconds" in block)
 
 
@@ -62,3 +64,22 @@ def test_worker_has_15_lines_and_does_what_it_is_given(server, tmp_path):
         reader.join()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_lines_with_the_client_run_a_job(server, tmp_path):
+    (tmp_path / "tasks.py").write_text(TASKS)
+    lines = WITH_THE_CLIENT.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    # Then look until it is done, and end the worker as Ctrl-C would.
+    script = f"{lines}\nwhile ! grep -q attempt worker.out; do sleep 0.05; done; kill -INT %1; wait %1\n"
+    ended = subprocess.run(
+        ["bash", "-m", "-c", script.replace("tasks:send &", "tasks:send > worker.out &")],
+        cwd=tmp_path,
+        env={**os.environ, "REXECUTOR_URL": server.url, "no_proxy": "*"},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "worker.out").read_text() == "attempt 1: an email to ada@example.org\n"
+    assert "email" in ended.stdout
