@@ -4,7 +4,9 @@ import asyncio
 import os
 import re
 import sys
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,10 @@ import pytest
 
 from rexecutor_client import (
     AsyncClient,
+    Cancel,
+    Discard,
     EnqueuableJob,
+    Enqueued,
     ExecutionError,
     JobStatus,
     NotJson,
@@ -22,6 +27,7 @@ from rexecutor_client import (
     executor,
 )
 from rexecutor_client.job import Job
+from rexecutor_client.results import Result
 
 
 class Email(msgspec.Struct):
@@ -61,6 +67,20 @@ async def finished(client: AsyncClient, executor_name: str, status: str, count: 
     return jobs
 
 
+async def found(client: AsyncClient, stored: list[Enqueued]) -> list[Job]:
+    return [await client.get_job(each.id) for each in stored]
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[None]:
+    work = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await asyncio.wait_for(work, 10)
+
+
 @pytest.fixture
 async def client(served):
     async with AsyncClient(served.url) as client:
@@ -97,6 +117,33 @@ async def test_result_and_failures_become_what_they_mean(served, client):
     assert (await client.get_job(out.id)).errors[0].error_type == "panic"
     assert (await client.get_job(leaked.id)).errors[0].error_type == "CancelledError"
     assert (await client.get_job(wrong.id)).errors[0].error_type == "undecodable"
+
+
+async def test_result_that_says_too_much_or_nothing_sensible_leaves_no_job_held(served, client):
+    said = {
+        "long": Discard("\x00" * 2_000_000),
+        "error": Cancel(ValueError("an exception")),
+        "never": Snooze(datetime.max.replace(tzinfo=UTC)),
+        "text": Snooze("tomorrow"),  # type: ignore[arg-type]
+        "past": Snooze(datetime(1969, 1, 1, tzinfo=UTC)),
+    }
+
+    @executor("odd")
+    async def odd(job: Job[str]) -> Result:
+        return said[job.data]
+
+    stored = await client.enqueue_many([odd.job(what) for what in said])
+    async with running(Worker([odd], url=served.url)):
+        async with asyncio.timeout(20):
+            while any(job.version == 1 or job.status == "executing" for job in await found(client, stored)):
+                await asyncio.sleep(0.02)
+    long, error, never, text, past = await found(client, stored)
+    assert long.status == "discarded"
+    assert 20_000 < len(long.errors[0].details) < 65_536
+    assert (error.status, error.errors[0].error_type) == ("cancelled", "ValueError")
+    assert (text.status, text.errors[0].error_type) == ("retryable", "TypeError")
+    assert (past.status, past.errors[0].error_type) == ("retryable", "refused")
+    assert (never.status, never.scheduled_at.year) == ("scheduled", 2200)
 
 
 async def test_cancelled_job_is_stopped_at_its_worker(served, client):

@@ -12,6 +12,7 @@ from tests.end_to_end.server import environment, wait_until
 
 MODULE = """
 import asyncio
+import time
 from rexecutor_client.execution import executor
 
 @executor("{name}")
@@ -21,6 +22,10 @@ async def send(job):
     if job.data == "long":
         await asyncio.sleep(0.5)
     return None
+
+@executor("{name}-blocks")
+def block(job):
+    time.sleep(60)
 """
 
 
@@ -61,6 +66,18 @@ def test_worker_that_is_told_to_stop_ends_what_it_runs_and_exits_with_0(work, cl
     assert client.get_job(job_id).status is JobStatus.COMPLETE
     assert f"works for {executor}" in err
     assert err.splitlines()[-1].endswith("stopped: 1 done, 0 failed")
+
+
+def test_second_signal_ends_the_worker_at_once_whatever_blocks_its_threads(work, client, executor):
+    job_id = client.enqueue(EnqueuableJob(executor=f"{executor}-blocks")).id
+    process = work("my_app:block")
+    wait_until(lambda: client.get_job(job_id).status is JobStatus.EXECUTING)
+    process.terminate()
+    while "stopping: no more jobs" not in process.stderr.readline():
+        pass
+    process.terminate()
+    assert process.wait(5) == 0
+    assert client.get_job(job_id).status is JobStatus.EXECUTING
 
 
 def test_worker_tells_how_it_does_as_json(work, client, executor):

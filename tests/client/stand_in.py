@@ -1,0 +1,152 @@
+"""A stand-in for the service, for what the real one does rarely: it refuses, closes and forgets as it is told."""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from websockets.asyncio.server import Request, Response, Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from tests.client.handed_out import handed_out
+
+PATIENCE_SECONDS = 10
+LEASE_SECONDS = 30
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An answer to a handshake."""
+
+    status: int
+    slug: str
+    retry_after: str | None = None
+
+
+class Stream:
+    """One connection: what came over it, and what is to be sent."""
+
+    def __init__(self, connection: ServerConnection, query: dict[str, str]) -> None:
+        self.query = query
+        self._connection = connection
+        self._read: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def hello(self, *, held: list[tuple[int, int]] | None = None) -> None:
+        """Begin, with another token than the connection before."""
+        await self.send(
+            type="hello",
+            protocol=1,
+            version="0",
+            features=[],
+            limits={},
+            session="s",
+            resume=f"token {self.query.get('resume', '')}".strip(),
+            resumed="resume" in self.query,
+            held=[{"id": job_id, "fence": fence} for job_id, fence in held or []],
+            credits=int(self.query["prefetch"]),
+            heartbeat_interval=LEASE_SECONDS / 3,
+            lease=LEASE_SECONDS,
+        )
+
+    async def send(self, **message: Any) -> None:
+        await self._connection.send(json.dumps(message))
+
+    async def send_job(self, job_id: int = 1, *, fence: int = 1) -> None:
+        job = msgspec.to_builtins(handed_out(id=job_id, fence=fence))
+        await self.send(type="job", job={name: value for name, value in job.items() if name != "revoked"})
+
+    async def accept(self, message: dict[str, Any], status: str = "complete") -> None:
+        """Answer an acknowledgement."""
+        await self.send(type="result", ref=message["ref"], id=message["id"], ok=True, status=status, duplicate=False)
+
+    async def refuse(self, message: dict[str, Any], status: int, slug: str) -> None:
+        problem = {"type": f"/problems/{slug}", "status": status, "title": slug}
+        await self.send(type="result", ref=message["ref"], id=message["id"], ok=False, problem=problem)
+
+    async def next(self, *kinds: str) -> dict[str, Any]:
+        """Wait for the next message of these types, of any but heartbeats if none is given."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                message = await self._read.get()
+                if message["type"] in kinds or (not kinds and message["type"] != "heartbeat"):
+                    return message
+
+    async def close(self, code: int) -> None:
+        await self._connection.close(code)
+
+    def abort(self) -> None:
+        """Break the connection without a word."""
+        self._connection.transport.abort()
+
+    async def serve(self) -> None:
+        """Read until the end, answering each stop."""
+        try:
+            async for frame in self._connection:
+                decoded = json.loads(frame)
+                for message in decoded if isinstance(decoded, list) else [decoded]:
+                    await self._read.put(message)
+                    if message["type"] == "stop" and "ref" in message:
+                        await self.send(type="result", ref=message["ref"], ok=True)
+        except ConnectionClosed:
+            pass
+
+
+class StandIn:
+    """Takes connections to the stream of any executor; ``refusals`` come first."""
+
+    def __init__(self) -> None:
+        self.refusals: deque[Refusal] = deque()
+        self.asked_at: list[float] = []
+        """When a connection was asked for, by the monotonic clock."""
+        self.url = ""
+        self._streams: asyncio.Queue[Stream] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["StandIn"]:
+        """Listen on a port of this machine."""
+        async with serve(self._serve, "127.0.0.1", 0, process_request=self._answer, close_timeout=1) as server:
+            self.url = f"http://127.0.0.1:{_port(server)}"
+            yield self
+
+    async def connection(self) -> Stream:
+        """Wait for the next connection; it has had no hello."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._streams.get()
+
+    async def begun(self, *, held: list[tuple[int, int]] | None = None) -> Stream:
+        """Wait for the next connection and say hello."""
+        stream = await self.connection()
+        await stream.hello(held=held)
+        return stream
+
+    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        if "/subscribe" not in request.path:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "")
+        self.asked_at.append(time.monotonic())
+        if not self.refusals:
+            return None
+        refusal = self.refusals.popleft()
+        document = {"type": f"/problems/{refusal.slug}", "status": refusal.status, "title": refusal.slug}
+        response = connection.respond(HTTPStatus(refusal.status), json.dumps(document))
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/problem+json"
+        if refusal.retry_after is not None:
+            response.headers["Retry-After"] = refusal.retry_after
+        return response
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        query = parse_qs(urlsplit(connection.request.path).query)
+        stream = Stream(connection, {name: values[0] for name, values in query.items()})
+        await self._streams.put(stream)
+        await stream.serve()
+
+
+def _port(server: Server) -> int:
+    port: int = next(iter(server.sockets)).getsockname()[1]
+    return port

@@ -1,0 +1,246 @@
+"""A worker's connection: refused, closed and lost in every way there is, and what becomes of the jobs meanwhile."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from rexecutor_client import Cancel, Job, Problem, Worker, executor
+from rexecutor_client.errors import Forbidden, Unauthorized, ValidationError
+from tests.client.stand_in import PATIENCE_SECONDS, Refusal, StandIn
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Mail:
+    """What the function waits for, and what it saw."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.revoked: list[str | None] = []
+        self.executor = executor("mail")(self._send)
+
+    async def _send(self, job: Job) -> None:
+        self.began.set()
+        try:
+            await self.go_on.wait()
+        finally:
+            self.revoked.append(job.revoked)
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[StandIn]:
+    async with StandIn().running() as service:
+        yield service
+
+
+@pytest.fixture
+async def mail() -> Mail:
+    return Mail()
+
+
+@asynccontextmanager
+async def working(worker: Worker) -> AsyncIterator[None]:
+    running = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await asyncio.wait_for(running, PATIENCE_SECONDS)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+# Refused, and closed.
+
+
+@pytest.mark.parametrize(
+    ("status", "slug", "problem"),
+    [(401, "unauthorized", Unauthorized), (403, "forbidden", Forbidden), (422, "validation-error", ValidationError)],
+)
+async def test_refusal_for_good_ends_the_worker_with_the_problem(service, mail, status, slug, problem):
+    service.refusals.append(Refusal(status, slug))
+    with pytest.raises(problem) as raised:
+        await asyncio.wait_for(Worker([mail.executor], url=service.url).run(), PATIENCE_SECONDS)
+    assert isinstance(raised.value, Problem)
+    assert len(service.asked_at) == 1
+
+
+@pytest.mark.parametrize(("status", "slug"), [(429, "too-many-requests"), (503, "not-ready")])
+async def test_refusal_for_now_is_tried_again_when_the_service_says(service, mail, status, slug):
+    service.refusals.append(Refusal(status, slug, retry_after="1"))
+    async with working(Worker([mail.executor], url=service.url)):
+        await service.begun()
+        first, second = service.asked_at
+        assert second - first >= 1
+
+
+async def test_service_that_is_away_is_asked_ever_less_often(service, mail):
+    service.refusals.extend([Refusal(503, "not-ready")] * 4)
+    async with working(Worker([mail.executor], url=service.url)):
+        await service.begun()
+        pauses = [after - before for before, after in zip(service.asked_at, service.asked_at[1:], strict=False)]
+        assert pauses[3] > 2 * pauses[0]
+        assert pauses[0] > 0.05
+
+
+@pytest.mark.parametrize("code", [1011, 1012, 1013, 4400, 4408, 4409])
+async def test_worker_comes_back_with_its_token_and_its_job_after_every_close(service, mail, code):
+    worker = Worker([mail.executor], url=service.url, concurrency=3)
+    async with working(worker):
+        first = await service.begun()
+        assert first.query["prefetch"] == "3"
+        await first.send_job()
+        await mail.began.wait()
+        await first.close(code)
+        second = await service.begun(held=[(1, 1)])
+        assert second.query["resume"] == "token"
+        mail.go_on.set()
+        complete = await second.next()
+        assert (complete["type"], complete["id"], complete["fence"]) == ("complete", 1, 1)
+        await second.accept(complete)
+    assert mail.revoked == [None]
+
+
+async def test_key_that_is_withdrawn_ends_the_worker(service, mail):
+    running = asyncio.create_task(Worker([mail.executor], url=service.url).run())
+    stream = await service.begun()
+    service.refusals.append(Refusal(401, "unauthorized"))
+    await stream.close(4401)
+    with pytest.raises(Unauthorized):
+        await asyncio.wait_for(running, PATIENCE_SECONDS)
+
+
+# What the session still holds.
+
+
+async def test_job_that_the_session_holds_no_more_is_stopped(service, mail):
+    worker = Worker([mail.executor], url=service.url)
+    async with working(worker):
+        first = await service.begun()
+        await first.send_job()
+        await mail.began.wait()
+        first.abort()
+        await service.begun(held=[])
+        await until(lambda: mail.revoked == ["lost"])
+        assert worker.status.executors[0].revoked == 1
+        assert worker.status.running == 0
+
+
+async def test_job_that_never_came_is_released(service, mail):
+    async with working(Worker([mail.executor], url=service.url)):
+        (await service.begun()).abort()
+        second = await service.begun(held=[(7, 3)])
+        release = await second.next()
+        assert (release["type"], release["id"], release["fence"]) == ("release", 7, 3)
+        await second.accept(release, "scheduled")
+
+
+@pytest.mark.parametrize("held", [[(1, 1)], []], ids=["not taken", "taken"])
+async def test_result_that_was_lost_with_the_connection_is_sent_again_under_its_fence(service, mail, held):
+    worker = Worker([mail.executor], url=service.url)
+    mail.go_on.set()
+    async with working(worker):
+        first = await service.begun()
+        await first.send_job()
+        sent = await first.next()
+        first.abort()
+        second = await service.begun(held=held)
+        again = await second.next()
+        assert (again["type"], again["id"], again["fence"]) == (sent["type"], sent["id"], sent["fence"])
+        await second.accept(again)
+        await until(lambda: worker.status.done == 1)
+
+
+# Acknowledgements that are refused.
+
+
+async def test_stale_acknowledgement_is_logged_and_the_job_let_go(service, mail, caplog):
+    mail.go_on.set()
+    worker = Worker([mail.executor], url=service.url)
+    async with working(worker):
+        stream = await service.begun()
+        await stream.send_job()
+        await stream.refuse(await stream.next(), 409, "stale-fence")
+        await until(lambda: len(worker._lines[0]._jobs) == 0)
+        assert "complete came too late" in caplog.text
+
+
+async def test_acknowledgement_that_cannot_be_taken_becomes_one_that_can(service, caplog):
+    @executor("mail")
+    async def cancel(_: Job) -> Cancel:
+        return Cancel("no more")
+
+    async with working(Worker([cancel], url=service.url)):
+        stream = await service.begun()
+        await stream.send_job()
+        await stream.refuse(await stream.next("cancel"), 422, "validation-error")
+        discard = await stream.next("discard")
+        assert discard["error"]["error_type"] == "refused"
+        await stream.refuse(discard, 422, "validation-error")
+        await stream.accept(await stream.next("release"), "scheduled")
+    assert [record.levelno for record in caplog.records if "does not take" in record.message] == [logging.ERROR] * 2
+
+
+async def test_acknowledgement_that_the_service_cannot_take_now_is_sent_again(service, mail):
+    mail.go_on.set()
+    async with working(Worker([mail.executor], url=service.url)):
+        stream = await service.begun()
+        await stream.send_job()
+        await stream.refuse(await stream.next(), 503, "database-unavailable")
+        again = await stream.next()
+        assert again["type"] == "complete"
+        await stream.accept(again)
+
+
+# Leaving.
+
+
+async def test_worker_is_elsewhere_while_a_server_that_leaves_hears_its_results(service, mail):
+    worker = Worker([mail.executor], url=service.url)
+    async with working(worker):
+        first = await service.begun()
+        await first.send_job()
+        await mail.began.wait()
+        await first.send(type="drain")
+        second = await service.connection()
+        assert second.query["resume"] == "token"
+        mail.go_on.set()
+        complete = await first.next("complete")
+        await first.accept(complete)
+        await second.hello()
+        await until(lambda: worker.status.is_healthy)
+
+
+async def test_job_that_comes_after_the_stop_is_released(service, mail):
+    worker = Worker([mail.executor], url=service.url)
+    running = asyncio.create_task(worker.run())
+    stream = await service.begun()
+    await until(lambda: worker.status.is_healthy)
+    worker.stop()
+    await stream.send_job()
+    await stream.next("stop")
+    await stream.accept(await stream.next("release"), "scheduled")
+    await asyncio.wait_for(running, PATIENCE_SECONDS)
+    assert mail.revoked == []
+
+
+async def test_job_that_does_not_end_in_time_is_stopped_and_tried_again_at_once(service, mail):
+    worker = Worker([mail.executor], url=service.url, drain_seconds=0.1)
+    running = asyncio.create_task(worker.run())
+    stream = await service.begun()
+    await stream.send_job()
+    await mail.began.wait()
+    worker.stop()
+    retry = await stream.next("retry")
+    assert (retry["error"]["error_type"], retry["delay"]) == ("cancelled", "P0D")
+    await stream.accept(retry, "retryable")
+    await asyncio.wait_for(running, PATIENCE_SECONDS)
+    assert mail.revoked == ["stopped"]
