@@ -27,29 +27,29 @@ async def taken_by_another(client: AsyncClient, url: str) -> Job:
     return job
 
 
-async def test_late_completion_that_names_only_the_job_is_stale(served):
-    async with AsyncClient(served.url) as client:
-        job = await taken_by_another(client, served.url)
+async def test_late_completion_that_names_only_the_job_is_stale(url):
+    async with AsyncClient(url) as client:
+        job = await taken_by_another(client, url)
         with pytest.raises(StaleFence):
             await client.mark_job_complete(job.id)
         assert [found.status async for found in client.jobs(Where.id_equals(job.id))] == ["executing"]
 
 
-async def test_client_that_was_not_handed_the_job_acts_as_an_operator(served):
-    async with AsyncClient(served.url) as client, AsyncClient(served.url) as operator:
-        job = await taken_by_another(client, served.url)
+async def test_client_that_was_not_handed_the_job_acts_as_an_operator(url):
+    async with AsyncClient(url) as client, AsyncClient(url) as operator:
+        job = await taken_by_another(client, url)
         assert (await operator.mark_job_complete(job.id)).status == "complete"
 
 
-async def test_completion_repeated_under_the_remembered_fence_is_a_duplicate_only_while_it_is_known(served):
-    async with AsyncClient(served.url) as client:
+async def test_completion_repeated_under_the_remembered_fence_is_a_duplicate_only_while_it_is_known(url):
+    async with AsyncClient(url) as client:
         job = await handed_out(client)
         assert not (await client.mark_job_complete(job.id)).duplicate
         assert (await client.mark_job_complete(job.id, fence=job.fence)).duplicate
 
 
-async def test_job_that_was_polled_is_fenced_too(served):
-    async with AsyncClient(served.url) as client, AsyncClient(served.url) as other:
+async def test_job_that_was_polled_is_fenced_too(url):
+    async with AsyncClient(url) as client, AsyncClient(url) as other:
         await client.enqueue(EnqueuableJob(executor="mail"))
         (job,) = await client.claim_jobs("mail")
         await other.rerun_job(job.id, force=True)
@@ -57,7 +57,7 @@ async def test_job_that_was_polled_is_fenced_too(served):
             await client.mark_job_complete(job.id)
 
 
-async def test_unknown_job_is_told(served):
-    async with AsyncClient(served.url) as client:
+async def test_unknown_job_is_told(url):
+    async with AsyncClient(url) as client:
         with pytest.raises(JobNotFound):
             await client.mark_job_complete(42)
