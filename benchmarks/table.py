@@ -64,6 +64,8 @@ def _row(mark: Mark, series: Series) -> Row:
 
 
 def _is_reached(mark: Mark, measured: float, ratio: float | None) -> bool | None:
+    if mark.least is not None:
+        return measured >= mark.least
     if mark.least_ratio is not None:
         return ratio is not None and ratio >= mark.least_ratio
     allowed = []
@@ -76,6 +78,8 @@ def _is_reached(mark: Mark, measured: float, ratio: float | None) -> bool | None
 
 def _must_reach(mark: Mark) -> str:
     most = "" if mark.most is None else f"{mark.most:g} {mark.unit}"
+    if mark.least is not None:
+        return f"≥ {_value(mark.least, mark.unit)}"
     if mark.least_ratio is not None:
         return f"≥ {mark.least_ratio:g} ×"
     if mark.most_ratio is None:
@@ -99,7 +103,7 @@ def _number(number: float, unit: Unit) -> str:
     match unit:
         case Unit.MILLISECONDS | Unit.EACH:
             return f"{number:.2f}"
-        case Unit.MEGABYTES | Unit.KIBIBYTES:
+        case Unit.MEGABYTES | Unit.KIBIBYTES | Unit.MICROSECONDS:
             return f"{number:.1f}"
         case _:
             return f"{number:,.0f}"

@@ -22,6 +22,7 @@ class Unit(StrEnum):
 
     RATE = "/s"
     MILLISECONDS = "ms"
+    MICROSECONDS = "µs"
     MEGABYTES = "MB"
     KIBIBYTES = "KiB"
     JOBS = "jobs"
@@ -40,6 +41,7 @@ class Mark(Struct, frozen=True, kw_only=True):
     unit: Unit
     yardstick: str | None = None
     yardstick_title: str = ""
+    least: float | None = None
     least_ratio: float | None = None
     most_ratio: float | None = None
     most: float | None = None

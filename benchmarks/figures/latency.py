@@ -1,5 +1,8 @@
 """Pickup, from the POST to the worker at 500 jobs a second; and lateness, how long after its time a job arrives."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from msgspec.structs import replace
 
 from ..load import producer, worker
@@ -10,8 +13,20 @@ from .figure import Figure, Mark, Numbers, Unit, latency_marks
 from .raw import raw_commits
 from .summary import percentile
 
-_CONNECTIONS = 16
+CONNECTIONS = 16
 _LEAD_SECONDS = 1.0
+
+
+class Arrivals(Protocol):
+    """What a worker of whatever kind noted."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The job numbers in the order of arrival."""
+
+    @property
+    def arrived_at(self) -> Sequence[int]:
+        """When each arrived: nanoseconds of the monotonic clock."""
 
 
 async def _pickup(bench: Bench, store: Store) -> Numbers:
@@ -20,7 +35,7 @@ async def _pickup(bench: Bench, store: Store) -> Numbers:
     order = producer.Order(
         kind=producer.Kind.PACE,
         port=0,
-        connections=_CONNECTIONS,
+        connections=CONNECTIONS,
         jobs=jobs,
         per_second=scale.pickups_per_second,
     )
@@ -66,7 +81,7 @@ async def produce_and_work(
         return produced, await outcome_of(working, worker.Outcome, seconds=seconds)
 
 
-def waits_of(sent: producer.Outcome, arrived: worker.Outcome, *, after: int = 0) -> list[float]:
+def waits_of(sent: producer.Outcome, arrived: Arrivals, *, after: int = 0) -> list[float]:
     """Return how many milliseconds each job was under way, in the order of arrival, without the first."""
     return [
         (at - sent.sent_at[n]) / 1e6 for n, at in zip(arrived.numbers, arrived.arrived_at, strict=True) if n >= after
