@@ -4,12 +4,19 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
-from .figures import drain, enqueue, latency, memory, postgres, sdk_worker
+from .figures import drain, enqueue, latency, memory, postgres, sdk_client, sdk_worker
 from .figures.figure import LOAD, YARDSTICK, Figure, Numbers
 from .rig.bench import Bench
 from .rig.stores import Store
 
-SQLITE: tuple[Figure, ...] = (*enqueue.FIGURES, *drain.FIGURES, *latency.FIGURES, *memory.FIGURES, *sdk_worker.FIGURES)
+SQLITE: tuple[Figure, ...] = (
+    *enqueue.FIGURES,
+    *drain.FIGURES,
+    *latency.FIGURES,
+    *memory.FIGURES,
+    *sdk_client.FIGURES,
+    *sdk_worker.FIGURES,
+)
 POSTGRES: tuple[Figure, ...] = postgres.FIGURES
 
 Series = dict[str, list[float]]

@@ -81,7 +81,7 @@ def _must_reach(mark: Mark) -> str:
     if mark.least is not None:
         return f"≥ {_value(mark.least, mark.unit)}"
     if mark.least_ratio is not None:
-        return f"≥ {mark.least_ratio:g} ×"
+        return f"≥ {mark.least_ratio:.2g} ×"
     if mark.most_ratio is None:
         return f"≤ {most}" if most else "reported"
     return f"≤ max({most}, {mark.most_ratio:g} ×)" if most else f"≤ {mark.most_ratio:g} ×"
