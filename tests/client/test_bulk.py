@@ -1,0 +1,134 @@
+"""Single enqueues that are collected: each has an outcome of its own, in the order in which they came."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from rexecutor_client import AsyncClient, EnqueuableJob, Enqueued, EnqueueOutcome, NotJson, Where, bulk, errors
+from rexecutor_client.bulk import Bulk
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def job(n: int, *, pad: int = 0) -> EnqueuableJob:
+    return EnqueuableJob(executor="mail", data={"n": n, "pad": "x" * pad})
+
+
+class Service:
+    """Stands for the service: answers each bulk once it may."""
+
+    def __init__(self) -> None:
+        self.bulks: list[list[int]] = []
+        self.may_answer = asyncio.Event()
+        self.refuse: Callable[[list[int]], Exception | None] = lambda _: None
+
+    async def __call__(self, call: Any) -> list[Enqueued]:
+        numbers = [each["data"]["n"] for each in msgspec.json.decode(call.body)["jobs"]]
+        self.bulks.append(numbers)
+        await self.may_answer.wait()
+        if (refusal := self.refuse(numbers)) is not None:
+            raise refusal
+        return [Enqueued(n, EnqueueOutcome.INSERTED) for n in numbers]
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_while_one_bulk_is_on_its_way_the_next_collects():
+    service = Service()
+    async with Bulk(service, max_jobs=1_000) as collected:
+        first = asyncio.create_task(collected.enqueue(job(0)))
+        await turns()
+        others = [asyncio.create_task(collected.enqueue(job(n))) for n in range(1, 6)]
+        await turns()
+        service.may_answer.set()
+        assert [(await each).id for each in (first, *others)] == [0, 1, 2, 3, 4, 5]
+    assert service.bulks == [[0], [1, 2, 3, 4, 5]]
+
+
+async def test_no_more_wait_than_may_and_those_who_wait_outside_come_in_turn(monkeypatch):
+    monkeypatch.setattr(bulk, "_MAX_WAITING", 10)
+    service = Service()
+    async with Bulk(service, max_jobs=10) as collected:
+        enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(100)]
+        await turns()
+        assert len(collected._waiting) <= 10
+        service.may_answer.set()
+        await asyncio.gather(*enqueuing)
+    assert [n for each in service.bulks for n in each] == [*range(100)]
+    assert max(map(len, service.bulks)) == 10
+
+
+async def test_long_jobs_wait_outside_too(monkeypatch):
+    monkeypatch.setattr(bulk, "_MAX_WAITING_BYTES", 10_000)
+    service = Service()
+    async with Bulk(service, max_jobs=1_000) as collected:
+        enqueuing = [asyncio.create_task(collected.enqueue(job(n, pad=3_000))) for n in range(20)]
+        await turns()
+        assert sum(len(each.text) for each in collected._waiting) <= 10_000 + 4_000
+        service.may_answer.set()
+        await asyncio.gather(*enqueuing)
+    assert [n for each in service.bulks for n in each] == [*range(20)]
+
+
+async def test_whoever_gives_up_outside_keeps_no_room(monkeypatch):
+    monkeypatch.setattr(bulk, "_MAX_WAITING", 2)
+    service = Service()
+    async with Bulk(service, max_jobs=2) as collected:
+        enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(8)]
+        await turns()
+        for each in enqueuing[4:6]:
+            each.cancel()
+        await turns()
+        service.may_answer.set()
+        ended = await asyncio.gather(*enqueuing, return_exceptions=True)
+        again = await asyncio.gather(*(collected.enqueue(job(n)) for n in range(10, 14)))
+    assert [isinstance(each, asyncio.CancelledError) for each in ended] == [n in (4, 5) for n in range(8)]
+    assert [each.id for each in again] == [10, 11, 12, 13]
+
+
+async def test_bulk_of_long_jobs_is_cut(monkeypatch):
+    monkeypatch.setattr(bulk, "_MAX_BYTES", 10_000)
+    service = Service()
+    service.may_answer.set()
+    async with Bulk(service, max_jobs=1_000) as collected:
+        await asyncio.gather(*(collected.enqueue(job(n, pad=3_000)) for n in range(9)))
+    assert max(map(len, service.bulks)) == 3
+
+
+async def test_failure_of_a_bulk_is_told_to_each_of_its_callers_and_no_others():
+    service = Service()
+    service.may_answer.set()
+    service.refuse = lambda numbers: errors.ServiceUnreachable("away") if 0 in numbers else None
+    async with Bulk(service, max_jobs=2) as collected:
+        ended = await asyncio.gather(*(collected.enqueue(job(n)) for n in range(4)), return_exceptions=True)
+    assert [type(each) for each in ended] == [errors.ServiceUnreachable] * 2 + [Enqueued] * 2
+
+
+class TestAgainstAService:
+    async def test_one_wrong_job_keeps_no_other_out(self, url):
+        wrong = EnqueuableJob(executor="mail", max_attempts=0)
+        async with AsyncClient(url) as client, client.bulk() as collected:
+            jobs = [job(n) if n % 7 else wrong for n in range(50)]
+            ended = await asyncio.gather(*(collected.enqueue(each) for each in jobs), return_exceptions=True)
+            assert [n for n, each in enumerate(ended) if isinstance(each, errors.ValidationError)] == [*range(0, 50, 7)]
+            stored = [found.data["n"] async for found in client.jobs(Where.everything())]
+            assert sorted(stored) == [n for n in range(50) if n % 7]
+
+    async def test_what_is_no_json_is_refused_before_it_is_sent(self, url):
+        async with AsyncClient(url) as client, client.bulk() as collected:
+            with pytest.raises(NotJson):
+                await collected.enqueue(EnqueuableJob(executor="mail", data=object()))
+            assert (await collected.enqueue(job(1))).outcome == "inserted"
+
+    async def test_all_is_stored_when_the_context_ends(self, url):
+        async with AsyncClient(url) as client:
+            async with client.bulk() as collected:
+                enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(2_500)]
+            assert all(each.done() for each in enqueuing) or await asyncio.gather(*enqueuing)
+            assert len([found async for found in client.jobs(Where.everything(), page_size=1_000)]) == 2_500
