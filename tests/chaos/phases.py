@@ -171,11 +171,13 @@ async def exit_at_each(phase: str, rig: Rig, points: list[str]) -> Verdict:
 
     async def run() -> None:
         async with rig.running():
+            forgettable_at = time.monotonic() + _REPEATED_SECONDS + _POINT_SECONDS
             await asyncio.to_thread(rig.server.stop)
             for point in points:
                 passes = 1 if point.startswith(("drain", "forget")) else rig.dice.choice([1, 2, 5])
                 rig.server.settings["failpoints"] = f"{point}=exit@{passes}"
                 if point.startswith("forget"):
+                    await asyncio.sleep(forgettable_at - time.monotonic())
                     _let_answers_expire(rig)
                 await asyncio.to_thread(rig.server.start)
                 status = await _exit_at(rig, point)

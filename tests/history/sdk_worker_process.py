@@ -247,7 +247,7 @@ async def work(given: Arguments) -> None:
         for number, name in enumerate(given.executors)
     ]
     url = given.url.replace("ws", "http", 1)
-    worker = Worker(executors, url=url, concurrency=dice.choice([2, 8, 40]), drain_seconds=_DRAIN_SECONDS)
+    worker = Worker(executors, url=url, concurrency=dice.choice([8, 20, 40]), drain_seconds=_DRAIN_SECONDS)
     print("working", flush=True)
     await worker.run(handle_signals=True)
 
