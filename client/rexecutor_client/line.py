@@ -9,14 +9,16 @@ from typing import Any
 from msgspec import Struct
 
 from .async_client import AsyncClient
+from .credits import Credits
 from .errors import NotFound, Problem, RexecutorError, Unavailable, UnexpectedAnswer
 from .events import Drain, Revoke
 from .execution import Executor
 from .job import Job
 from .pauses import Pauses
 from .polling import FOR_GOOD, Polling
-from .running import Running, RunningJobs
+from .running import RunningJobs
 from .settling import Settling
+from .slots import Slots
 from .subscription import Subscription, subscribe
 
 _STOP_SECONDS = 5.0
@@ -50,19 +52,24 @@ class Line:
         *,
         worker: str,
         api_key: str | None,
-        concurrency: int,
+        most: int,
+        window: int,
+        slots: Slots,
         stopping: asyncio.Event,
     ) -> None:
-        """Run at most ``concurrency`` jobs at once, until ``stopping``."""
+        """Execute ``window`` jobs at once, or as many up to ``most`` as ``slots`` say, until ``stopping``."""
         self._executor = executor
         self._client = client
         self._worker = worker
         self._api_key = api_key
-        self._concurrency = concurrency
+        self.most = most
+        self._slots = slots
         self._stopping = stopping
         self._abandoned = asyncio.Event()
         self._settling = Settling(client)
-        self._jobs = RunningJobs(executor, self._settling, ended=self._make_room)
+        self._credits = Credits(window)
+        self._jobs = RunningJobs(executor, self._settling, freed=self._make_room)
+        self._credits.count(self._jobs)
         self._polling = Polling(client, executor.name, worker, self._jobs)
         self._pauses = Pauses()
         self._subscription: Subscription | None = None
@@ -138,7 +145,6 @@ class Line:
             self._executor.name,
             api_key=self._api_key,
             worker=self._worker,
-            prefetch=0 if self._stopping.is_set() else max(1, self._concurrency - len(self._jobs.polled)),
             resume=self._token,
         )
 
@@ -156,9 +162,7 @@ class Line:
         self._is_connected = True
         self._settling.goes_over(subscription)
         self._jobs.keep_only(subscription.hello.held)
-        if self._stopping.is_set():
-            # It was under way when the end was told.
-            subscription.stop()
+        self._credits.go_over(subscription)
         if subscription.hello.resumed:
             _log.info("%s: connected again, with %d jobs", self._executor.name, len(subscription.hello.held))
 
@@ -182,22 +186,30 @@ class Line:
             self._lose(subscription)
 
     def _take(self, job: Job) -> None:
+        self._credits.take()
         if self._stopping.is_set():
             self._jobs.release(job.id, job.fence)
-        else:
-            self._jobs.start(job)
+            return
+        self._jobs.start(job)
+        self._note_if_full()
+
+    def _note_if_full(self) -> None:
+        if self._jobs.executing >= self._credits.window:
+            self._slots.note_full(self)
 
     def _lose(self, subscription: Subscription) -> None:
         if self._subscription is subscription:
             self._is_connected = False
             self._subscription = None
             self._settling.lost()
+            self._credits.lose()
             self._leased_until = asyncio.get_running_loop().time() + subscription.hello.lease
         self._go_on_beside(subscription.close())
 
     def _leave(self, subscription: Subscription) -> None:
         """Connect elsewhere while the server that leaves still takes acknowledgements."""
         self._is_connected = False
+        self._credits.lose()
         self._go_on_beside(self._serve(subscription))
 
     def _go_on_beside(self, work: Coroutine[Any, Any, None]) -> None:
@@ -217,17 +229,44 @@ class Line:
         self._settling.goes_by_request()
         seconds = _FIRST_POLLING_SECONDS
         while True:
-            await self._polling.claim(lambda: self._concurrency - len(self._jobs), seconds=seconds)
+            await self._polling.claim(self._room, seconds=seconds)
             with suppress(RexecutorError):
                 return await self._subscribe()
             seconds = min(2 * seconds, _LONGEST_POLLING_SECONDS)
 
-    def _make_room(self, left: Running) -> None:
-        if left.polled:
-            self._polling.wake()
-            if self._subscription is not None and not self._stopping.is_set():
-                # It had taken the place of a credit.
-                self._subscription.request(1)
+    def _room(self) -> int:
+        self._note_if_full()
+        return self._credits.window - len(self._jobs)
+
+    def _make_room(self) -> None:
+        self._credits.ask_soon()
+        self._polling.wake()
+
+    # Its part of the slots.
+
+    @property
+    def window(self) -> int:
+        """How many jobs it may execute at once."""
+        return self._credits.window
+
+    @property
+    def executing(self) -> int:
+        """How many jobs it executes."""
+        return self._jobs.executing
+
+    @property
+    def used(self) -> int:
+        """How much of the window is taken, by jobs or by credits."""
+        return self._credits.used
+
+    def widen(self, window: int) -> None:
+        """Take more slots."""
+        self._credits.window = window
+        self._make_room()
+
+    async def narrow(self, window: int) -> None:
+        """Give slots back; those that execute a job follow once it has ended."""
+        await self._credits.narrow(window)
 
     # The end.
 
@@ -244,9 +283,7 @@ class Line:
 
     async def _until_idle(self) -> None:
         self._polling.stop()
-        if self._subscription is not None and self._subscription.is_open:
-            with suppress(TimeoutError, RexecutorError):
-                await asyncio.wait_for(self._subscription.stop(), _STOP_SECONDS)
+        await self._credits.stop()
         await self._jobs.until_idle()
 
     async def _unless_abandoned(self, work: Coroutine[Any, Any, None]) -> None:

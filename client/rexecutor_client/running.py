@@ -31,22 +31,19 @@ class Running(Struct):
 class RunningJobs:
     """Starts jobs, ends those that are another's by now, and counts what came of them."""
 
-    def __init__(self, executor: Executor[Any, Any], settling: Settling, *, ended: Callable[[Running], None]) -> None:
-        """Run them with ``executor``; tell of each that has left by itself with ``ended``."""
+    def __init__(self, executor: Executor[Any, Any], settling: Settling, *, freed: Callable[[], None]) -> None:
+        """Run them with ``executor``; tell with ``freed`` when one is executed no more, and when it has left."""
         self._executor = executor
         self._settling = settling
-        self._ended = ended
+        self._freed = freed
         self._jobs: dict[int, Running] = {}
         self._releases: set[asyncio.Task[None]] = set()
+        self.executing = 0
+        """How many are executed now; of the others it is being said what came of them."""
         self.done = self.failed = self.revoked = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
-
-    @property
-    def executing(self) -> int:
-        """How many are executed now."""
-        return sum(each.executes for each in self._jobs.values())
 
     @property
     def polled(self) -> list[Job]:
@@ -59,6 +56,7 @@ class RunningJobs:
             # It came back under a new fence before the old execution was told.
             self.revoke(job.id, earlier.job.fence, "lost")
         self._jobs[job.id] = Running(job, asyncio.create_task(self._run(job)), polled=polled)
+        self.executing += 1
 
     def release(self, job_id: int, fence: int) -> None:
         """Give a job back that was handed out and is not to be started."""
@@ -76,6 +74,7 @@ class RunningJobs:
         if running.executes:
             self.revoked += 1
             _log.info("job %d: revoked (%s)", job_id, reason)
+            self._free(running)
         running.task.cancel()
 
     def keep_only(self, held: Iterable[HeldJob]) -> None:
@@ -123,9 +122,10 @@ class RunningJobs:
             running = self._jobs.get(job.id)
             if job.revoked is not None or running is None or running.job is not job:
                 return
-            running.executes = False
-            self._count(result)
+            # Before it is said: the credit for another job goes with the word on this one.
+            self._free(running)
             await self._settling.say(settlement_of(job, result))
+            self._count(result)
         except asyncio.CancelledError:
             if job.revoked is None:
                 raise
@@ -138,8 +138,16 @@ class RunningJobs:
         elif isinstance(result, (Retry, Discard)):
             self.failed += 1
 
+    def _free(self, running: Running) -> None:
+        running.executes = False
+        self.executing -= 1
+        self._freed()
+
     def _forget(self, job: Job) -> None:
         running = self._jobs.get(job.id)
         if running is not None and running.job is job:
             del self._jobs[job.id]
-            self._ended(running)
+            if running.executes:
+                self._free(running)
+            else:
+                self._freed()

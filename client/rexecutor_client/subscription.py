@@ -76,6 +76,11 @@ class Subscription:
         """Whether the connection stands, as far as is known here."""
         return self._lost is None
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether ``next`` has events already."""
+        return bool(self._events)
+
     async def next(self) -> list[Event]:
         """Wait for events and return all there are, in the server's order. Raises SubscriptionLost after the last."""
         while not self._events:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from .async_client import AsyncClient
 from .execution import Executor
 from .line import Line, LineStatus
+from .slots import Slots, shares
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -60,7 +61,7 @@ class Worker:
         name: str | None = None,
         drain_seconds: float = 25.0,
     ) -> None:
-        """Run at most ``concurrency`` jobs at once, of each executor its share.
+        """Run at most ``concurrency`` jobs at once: of each executor its share, and what others leave free.
 
         ``name`` is shown to people; by default it tells the machine and the process. ``drain_seconds`` bounds how long
         a stop waits for the jobs that run.
@@ -76,9 +77,20 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._stopping = asyncio.Event()
         self._signals = 0
+        self._slots = Slots(concurrency)
+        limits = [min(each.most_at_once or concurrency, concurrency) for each in self._executors]
         self._lines = [
-            Line(each, self._client, worker=self.name, api_key=api_key, concurrency=share, stopping=self._stopping)
-            for each, share in zip(self._executors, shares(self._executors, concurrency), strict=True)
+            Line(
+                each,
+                self._client,
+                worker=self.name,
+                api_key=api_key,
+                most=most,
+                window=window,
+                slots=self._slots,
+                stopping=self._stopping,
+            )
+            for each, most, window in zip(self._executors, limits, shares(limits, concurrency), strict=True)
         ]
 
     @property
@@ -100,6 +112,7 @@ class Worker:
         if handle_signals:
             for number in _SIGNALS:
                 loop.add_signal_handler(number, self._signalled)
+        sharing = asyncio.create_task(self._slots.share(self._lines))
         try:
             async with asyncio.TaskGroup() as tasks:
                 for line in self._lines:
@@ -107,6 +120,7 @@ class Worker:
         except* Exception as group:  # noqa: BLE001 - the first is raised
             raise group.exceptions[0] from None
         finally:
+            sharing.cancel()
             if handle_signals:
                 for number in _SIGNALS:
                     loop.remove_signal_handler(number)
@@ -122,18 +136,3 @@ class Worker:
         else:
             for line in self._lines:
                 line.abandon()
-
-
-def shares(executors: tuple[Executor[Any, Any], ...], concurrency: int) -> list[int]:
-    """Divide the concurrency: as evenly as the executors' own limits allow, and one for each at least."""
-    limits = [each.most_at_once or concurrency for each in executors]
-    given = [1] * len(executors)
-    left = concurrency - len(given)
-    while left > 0:
-        open_ones = [index for index, limit in enumerate(limits) if given[index] < limit]
-        if not open_ones:
-            break
-        for index in open_ones[:left]:
-            given[index] += 1
-        left -= min(left, len(open_ones))
-    return given

@@ -96,14 +96,15 @@ async def test_worker_comes_back_with_its_token_and_its_job_after_every_close(se
     worker = Worker([mail.executor], url=service.url, concurrency=3)
     async with working(worker):
         first = await service.begun()
-        assert first.query["prefetch"] == "3"
+        assert (await first.next())["n"] == 3
         await first.send_job()
         await mail.began.wait()
         await first.close(code)
         second = await service.begun(held=[(1, 1)])
         assert second.query["resume"] == "token"
+        assert (await second.next())["n"] == 2
         mail.go_on.set()
-        complete = await second.next()
+        complete = await second.next("complete")
         assert (complete["type"], complete["id"], complete["fence"]) == ("complete", 1, 1)
         await second.accept(complete)
     assert mail.revoked == [None]
@@ -138,7 +139,7 @@ async def test_job_that_never_came_is_released(service, mail):
     async with working(Worker([mail.executor], url=service.url)):
         (await service.begun()).abort()
         second = await service.begun(held=[(7, 3)])
-        release = await second.next()
+        release = await second.next("release")
         assert (release["type"], release["id"], release["fence"]) == ("release", 7, 3)
         await second.accept(release, "scheduled")
 
@@ -150,10 +151,10 @@ async def test_result_that_was_lost_with_the_connection_is_sent_again_under_its_
     async with working(worker):
         first = await service.begun()
         await first.send_job()
-        sent = await first.next()
+        sent = await first.next("complete")
         first.abort()
         second = await service.begun(held=held)
-        again = await second.next()
+        again = await second.next("complete")
         assert (again["type"], again["id"], again["fence"]) == (sent["type"], sent["id"], sent["fence"])
         await second.accept(again)
         await until(lambda: worker.status.done == 1)
@@ -168,7 +169,7 @@ async def test_stale_acknowledgement_is_logged_and_the_job_let_go(service, mail,
     async with working(worker):
         stream = await service.begun()
         await stream.send_job()
-        await stream.refuse(await stream.next(), 409, "stale-fence")
+        await stream.refuse(await stream.next("complete"), 409, "stale-fence")
         await until(lambda: len(worker._lines[0]._jobs) == 0)
         assert "complete came too late" in caplog.text
 
@@ -194,9 +195,8 @@ async def test_acknowledgement_that_the_service_cannot_take_now_is_sent_again(se
     async with working(Worker([mail.executor], url=service.url)):
         stream = await service.begun()
         await stream.send_job()
-        await stream.refuse(await stream.next(), 503, "database-unavailable")
-        again = await stream.next()
-        assert again["type"] == "complete"
+        await stream.refuse(await stream.next("complete"), 503, "database-unavailable")
+        again = await stream.next("complete")
         await stream.accept(again)
 
 

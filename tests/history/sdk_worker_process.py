@@ -85,7 +85,8 @@ class RecordedSubscription(subscription.Subscription):
                 resumes=None if token is None else self.sessions[token],
                 held=[(held.id, held.fence) for held in hello.held],
                 credits=hello.credits,
-                returns=True,
+                # It asks for each job by a request.
+                returns=False,
                 lease=int(hello.lease * 1_000_000),
             )
         )
