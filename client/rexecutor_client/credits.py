@@ -71,8 +71,9 @@ class Credits:
 
     async def stop(self) -> None:
         """Ask for nothing any more, and take all credits back; whatever came before has been taken on return."""
-        self._is_stopped = True
-        await self._take_back()
+        if not self._is_stopped:
+            self._is_stopped = True
+            await self._take_back()
 
     async def _take_back(self) -> None:
         subscription = self._subscription

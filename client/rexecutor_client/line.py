@@ -295,7 +295,10 @@ class Line:
 
     async def _end(self, *tasks: asyncio.Task[Any]) -> None:
         await _cancelled(tasks)
-        if self._abandoned.is_set() and self._subscription is not None:
+        if not self._abandoned.is_set():
+            # Nothing comes any more that nobody would take, also when this is cancelled.
+            await self._credits.stop()
+        elif self._subscription is not None:
             self._subscription.abort()
         await self._jobs.cancel()
         await self._polling.close()

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from .async_client import AsyncClient
+from .errors import RexecutorError
 from .execution import Executor
 from .line import Line, LineStatus
 from .slots import Slots, shares
@@ -77,6 +78,7 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._stopping = asyncio.Event()
         self._signals = 0
+        self._refusal: RexecutorError | None = None
         self._slots = Slots(concurrency)
         limits = [min(each.most_at_once or concurrency, concurrency) for each in self._executors]
         self._lines = [
@@ -106,7 +108,7 @@ class Worker:
     async def run(self, *, handle_signals: bool = False) -> None:
         """Work until :meth:`stop`; with ``handle_signals`` also until SIGTERM or SIGINT, at the second of them at once.
 
-        Raises the service's Problem when it refuses the worker for good, as for a missing key.
+        When the service refuses the worker for good, as for a missing key, it stops likewise and raises the Problem.
         """
         loop = asyncio.get_running_loop()
         if handle_signals:
@@ -116,9 +118,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for line in self._lines:
-                    tasks.create_task(line.run(drain_seconds=self._drain_seconds))
-        except* Exception as group:  # noqa: BLE001 - the first is raised
-            raise group.exceptions[0] from None
+                    tasks.create_task(self._run_line(line))
         finally:
             sharing.cancel()
             if handle_signals:
@@ -127,6 +127,16 @@ class Worker:
             for each in self._executors:
                 each.close()
             await self._client.close()
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _run_line(self, line: Line) -> None:
+        try:
+            await line.run(drain_seconds=self._drain_seconds)
+        except RexecutorError as refusal:
+            # What runs for other executors may end.
+            self._refusal = self._refusal or refusal
+            self.stop()
 
     def _signalled(self) -> None:
         self._signals += 1

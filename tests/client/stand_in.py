@@ -31,7 +31,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Stream:
     """One connection: what came over it, and what is to be sent."""
 
-    def __init__(self, connection: ServerConnection, query: dict[str, str]) -> None:
+    def __init__(self, connection: ServerConnection, executor: str, query: dict[str, str]) -> None:
+        self.executor = executor
         self.query = query
         self._connection = connection
         self._read: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -101,6 +102,8 @@ class StandIn:
 
     def __init__(self) -> None:
         self.refusals: deque[Refusal] = deque()
+        self.refused: dict[str, Refusal] = {}
+        """What is always refused, by executor."""
         self.asked_at: list[float] = []
         """When a connection was asked for, by the monotonic clock."""
         self.url = ""
@@ -128,9 +131,11 @@ class StandIn:
         if "/subscribe" not in request.path:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "")
         self.asked_at.append(time.monotonic())
-        if not self.refusals:
-            return None
-        refusal = self.refusals.popleft()
+        refusal = self.refused.get(request.path.split("/")[3])
+        if refusal is None:
+            if not self.refusals:
+                return None
+            refusal = self.refusals.popleft()
         document = {"type": f"/problems/{refusal.slug}", "status": refusal.status, "title": refusal.slug}
         response = connection.respond(HTTPStatus(refusal.status), json.dumps(document))
         del response.headers["Content-Type"]
@@ -141,8 +146,9 @@ class StandIn:
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert connection.request is not None
-        query = parse_qs(urlsplit(connection.request.path).query)
-        stream = Stream(connection, {name: values[0] for name, values in query.items()})
+        asked = urlsplit(connection.request.path)
+        query = parse_qs(asked.query)
+        stream = Stream(connection, asked.path.split("/")[3], {name: values[0] for name, values in query.items()})
         await self._streams.put(stream)
         await stream.serve()
 

@@ -73,6 +73,38 @@ async def test_refusal_for_good_ends_the_worker_with_the_problem(service, mail, 
     assert len(service.asked_at) == 1
 
 
+async def test_refusal_for_one_executor_lets_the_jobs_of_others_end(service, mail):
+    @executor("secret")
+    async def secret(_: Job) -> None:
+        """Never called."""
+
+    worker = Worker([mail.executor, secret], url=service.url)
+    running = asyncio.create_task(worker.run())
+    streams = {each.executor: each for each in (await service.connection(), await service.connection())}
+    stream = streams["mail"]
+    await stream.hello()
+    await stream.send_job()
+    await mail.began.wait()
+    service.refused["secret"] = Refusal(403, "forbidden")
+    streams["secret"].abort()
+    await stream.next("stop")
+    mail.go_on.set()
+    await stream.accept(await stream.next("complete"))
+    with pytest.raises(Forbidden):
+        await asyncio.wait_for(running, PATIENCE_SECONDS)
+    assert worker.status.done == 1
+
+
+async def test_worker_that_is_cancelled_takes_its_credits_back(service, mail):
+    running = asyncio.create_task(Worker([mail.executor], url=service.url).run())
+    stream = await service.begun()
+    assert (await stream.next())["type"] == "request"
+    running.cancel()
+    assert (await stream.next())["type"] == "stop"
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 @pytest.mark.parametrize(("status", "slug"), [(429, "too-many-requests"), (503, "not-ready")])
 async def test_refusal_for_now_is_tried_again_when_the_service_says(service, mail, status, slug):
     service.refusals.append(Refusal(status, slug, retry_after="1"))
