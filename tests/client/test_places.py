@@ -2,7 +2,11 @@
 
 import asyncio
 import contextvars
+import os
+import signal
+import sys
 import threading
+from asyncio.subprocess import DEVNULL
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ pytestmark = pytest.mark.timeout(60)
 
 SHORT = timedelta(seconds=0.05)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
+ROOT = Path(__file__).parents[2]
+SPINNING = "from tests.client.handed_out import handed_out; asyncio.run(spin.run(handed_out({path!r})))"
 
 
 # How long it may take.
@@ -159,16 +165,41 @@ async def test_process_that_dies_is_a_failure_and_another_takes_its_place():
 async def test_process_is_ended_when_its_job_is_given_up(tmp_path):
     told = tmp_path / "process"
     running = asyncio.create_task(busy.spin.run(handed_out(str(told))))
-    async with asyncio.timeout(30):
-        while not (told.exists() and told.read_text()):
-            await asyncio.sleep(0.01)
+    process_id = await told_in(told)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    async with asyncio.timeout(10):
-        while is_alive(int(told.read_text())):
-            await asyncio.sleep(0.01)
+    await end_of(process_id)
     busy.spin.close()
+
+
+async def test_process_ends_with_a_worker_that_is_killed_and_not_by_the_signals_that_tell_it_to_stop(tmp_path):
+    told = tmp_path / "process"
+    program = f"import asyncio; from tests.client.busy import spin; {SPINNING.format(path=str(told))}"
+    # To its standard error multiprocessing tells what the kill left behind.
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT, stderr=DEVNULL)
+    process_id = await told_in(told)
+    os.kill(process_id, signal.SIGINT)
+    os.kill(process_id, signal.SIGTERM)
+    await asyncio.sleep(0.2)  # in which it would have ended
+    assert is_alive(process_id)
+    worker.kill()
+    await worker.wait()
+    await end_of(process_id)
+
+
+async def told_in(path: Path) -> int:
+    """The process that the function tells of."""
+    async with asyncio.timeout(30):
+        while not (path.exists() and path.read_text()):
+            await asyncio.sleep(0.01)
+    return int(path.read_text())
+
+
+async def end_of(process_id: int) -> None:
+    async with asyncio.timeout(10):
+        while is_alive(process_id):
+            await asyncio.sleep(0.01)
 
 
 def is_alive(process_id: int) -> bool:
