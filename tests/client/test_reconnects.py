@@ -3,14 +3,17 @@
 import asyncio
 import gc
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from rexecutor_client import AsyncClient, Job, Worker, executor
+from rexecutor_client import AsyncClient, Job, Worker, executor, pauses
 
 RECONNECTS = 100
 PATIENCE_SECONDS = 60
+BYTES_A_RECONNECT = 2_000
+"""Far less than a connection has; a few are what the interpreter keeps for later."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -43,8 +46,15 @@ def owned() -> dict[str, int]:
     }
 
 
+def traced_bytes() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
-async def test_nothing_leaks_over_a_hundred_reconnects(served):
+async def test_nothing_leaks_over_a_hundred_reconnects(served, monkeypatch):
+    monkeypatch.setattr(pauses, "FIRST_SECONDS", 0.01)
+    sizes: list[int] = []
     worker = Worker([send], url=served.url)
     (line,) = worker._lines
     async with AsyncClient(served.url) as client:
@@ -55,10 +65,15 @@ async def test_nothing_leaks_over_a_hundred_reconnects(served):
             await client.enqueue(send.job())
             await done(worker, reconnects)
             assert line._subscription is not None
-            line._subscription._connection.transport.abort()
+            line._subscription.abort()
             await connected(worker, reconnects + 1)
             if reconnects == 5:
                 before = owned()
+                tracemalloc.start()
+            if reconnects % (RECONNECTS // 2) == 0:
+                sizes.append(traced_bytes())
+        tracemalloc.stop()
+        assert sizes[1] - sizes[0] < RECONNECTS // 2 * BYTES_A_RECONNECT
         # What the last one had is being closed.
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (after := owned()) and any(after[what] > before[what] for what in after):
