@@ -19,9 +19,11 @@ from .polling import FOR_GOOD, Polling
 from .running import RunningJobs
 from .settling import Settling
 from .slots import Slots
-from .subscription import Subscription, subscribe
+from .subscription import Subscription, SubscriptionLost, subscribe
 
 _STOP_SECONDS = 5.0
+_HEARD_NOTHING = 4408
+"""The server's close code for a client that was silent for a lease."""
 _FAILURES_BEFORE_POLLING = 3
 _FIRST_POLLING_SECONDS = 5.0
 _LONGEST_POLLING_SECONDS = 60.0
@@ -129,7 +131,8 @@ class Line:
             except RexecutorError as error:
                 if isinstance(error, FOR_GOOD) and not isinstance(error, NotFound):
                     raise
-                level = logging.WARNING if isinstance(error, UnexpectedAnswer) else logging.INFO
+                is_news = failures == 0 or isinstance(error, UnexpectedAnswer)
+                level = logging.WARNING if is_news else logging.INFO
                 _log.log(level, "%s: not connected: %s", self._executor.name, error)
                 self._revoke_what_lapsed()
                 # What the service itself says came through. A proxy that does not know upgrades makes it a request
@@ -163,8 +166,8 @@ class Line:
         self._settling.goes_over(subscription)
         self._jobs.keep_only(subscription.hello.held)
         self._credits.go_over(subscription)
-        if subscription.hello.resumed:
-            _log.info("%s: connected again, with %d jobs", self._executor.name, len(subscription.hello.held))
+        again = " again" if subscription.hello.resumed else ""
+        _log.info("%s: connected%s, with %d jobs", self._executor.name, again, len(subscription.hello.held))
 
     async def _serve(self, subscription: Subscription) -> None:
         """Take what comes until the connection is lost or the server leaves."""
@@ -183,6 +186,8 @@ class Line:
             self._leave(subscription)
         except RexecutorError as error:
             _log.info("%s: %s", self._executor.name, error)
+            if isinstance(error, SubscriptionLost) and error.code == _HEARD_NOTHING:
+                _log.warning("%s: does a coroutine function block? The service heard nothing", self._executor.name)
             self._lose(subscription)
 
     def _take(self, job: Job) -> None:

@@ -135,6 +135,7 @@ class Worker:
             await line.run(drain_seconds=self._drain_seconds)
         except RexecutorError as refusal:
             # What runs for other executors may end.
+            _log.error("%s: the service refuses this worker: %s", line.status.executor, refusal)
             self._refusal = self._refusal or refusal
             self.stop()
 

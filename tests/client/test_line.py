@@ -73,7 +73,7 @@ async def test_refusal_for_good_ends_the_worker_with_the_problem(service, mail, 
     assert len(service.asked_at) == 1
 
 
-async def test_refusal_for_one_executor_lets_the_jobs_of_others_end(service, mail):
+async def test_refusal_for_one_executor_lets_the_jobs_of_others_end(service, mail, caplog):
     @executor("secret")
     async def secret(_: Job) -> None:
         """Never called."""
@@ -93,6 +93,7 @@ async def test_refusal_for_one_executor_lets_the_jobs_of_others_end(service, mai
     with pytest.raises(Forbidden):
         await asyncio.wait_for(running, PATIENCE_SECONDS)
     assert worker.status.done == 1
+    assert "secret: the service refuses this worker: forbidden" in caplog.text
 
 
 async def test_worker_that_is_cancelled_takes_its_credits_back(service, mail):
@@ -140,6 +141,13 @@ async def test_worker_comes_back_with_its_token_and_its_job_after_every_close(se
         assert (complete["type"], complete["id"], complete["fence"]) == ("complete", 1, 1)
         await second.accept(complete)
     assert mail.revoked == [None]
+
+
+async def test_worker_that_was_silent_for_a_lease_asks_whether_a_function_blocks(service, mail, caplog):
+    async with working(Worker([mail.executor], url=service.url)):
+        await (await service.begun()).close(4408)
+        await service.begun()
+    assert "does a coroutine function block?" in caplog.text
 
 
 async def test_key_that_is_withdrawn_ends_the_worker(service, mail):
