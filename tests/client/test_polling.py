@@ -3,52 +3,82 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import timedelta
+from enum import StrEnum
+from functools import partial
 
 import pytest
 
 from rexecutor_client import AsyncClient, Job, Where, Worker, executor, line, polling
+from rexecutor_client.subscription import subscribe
 
 PATIENCE_SECONDS = 30
 
 pytestmark = pytest.mark.timeout(90)
 
 
-class Front:
-    """Passes requests on, but no upgrades while ``refuses``: those get a page of its own, or it knows of none."""
+class Way(StrEnum):
+    """What a proxy makes of a handshake."""
 
-    def __init__(self, target: int, *, knows_upgrades: bool = True) -> None:
+    ANSWERS = "it answers with a page of its own"
+    FORGETS = "it passes a request on that asks for no upgrade"
+    HANGS = "it waits for something"
+    DROPS = "it ends the connection"
+
+
+class Front:
+    """Passes requests on, but no upgrades while ``refuses``, in its way."""
+
+    def __init__(self, target: int, way: Way = Way.ANSWERS) -> None:
         self.refuses = True
-        self._knows_upgrades = knows_upgrades
+        self._way = way
         self._target = target
+        self._serving: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Listen; give the URL."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        async with server:
+        async with await asyncio.start_server(self._accept, "127.0.0.1", 0) as server:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with suppress(OSError, asyncio.IncompleteReadError), closing(writer):
             head = await reader.readuntil(b"\r\n\r\n")
-            if self.refuses and not self._knows_upgrades:
-                head = re.sub(rb"(?i)(upgrade|connection):[^\r]*\r\n", b"", head)
             if self.refuses and b"upgrade: websocket" in head.lower():
-                writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nno.\n")
+                await self._refuse(head, reader, writer)
             else:
                 await self._pass_on(head, reader, writer)
-        writer.close()
+
+    async def _refuse(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        match self._way:
+            case Way.ANSWERS:
+                writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nno.\n")
+            case Way.FORGETS:
+                await self._pass_on(re.sub(rb"(?i)(upgrade|connection):[^\r]*\r\n", b"", head), reader, writer)
+            case Way.HANGS:
+                await reader.read()
+            case Way.DROPS:
+                pass
 
     async def _pass_on(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
-        to_server.write(head)
-        ways = [asyncio.create_task(_pump(*way)) for way in ((reader, to_server), (from_server, writer))]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        to_server.close()
+        with closing(to_server):
+            to_server.write(head)
+            ways = [asyncio.create_task(_pump(*way)) for way in ((reader, to_server), (from_server, writer))]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,7 +95,7 @@ async def send(_: Job) -> None:
 
 @executor("report")
 async def report(_: Job) -> None:
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(2)
 
 
 @pytest.fixture
@@ -111,10 +141,11 @@ async def test_jobs_come_by_request_and_over_the_socket_again_once_it_passes(ser
         assert {(job.status, job.attempt) for job in jobs} == {("complete", 1)}
 
 
-async def test_proxy_that_turns_upgrades_into_requests_refuses_websockets_too(served):
-    """As nginx does unless it is told otherwise: the service then answers that there is no such page."""
-    front = Front(int(served.settings["port"]), knows_upgrades=False)
-    async with front.running() as url, AsyncClient(served.url) as client:
+@pytest.mark.parametrize("way", [Way.FORGETS, Way.HANGS, Way.DROPS])
+async def test_whatever_a_proxy_makes_of_websockets_jobs_come_by_request(served, monkeypatch, way):
+    """Where it forgets the upgrade, as nginx does by itself, the service says that there is no such page."""
+    monkeypatch.setattr(line, "subscribe", partial(subscribe, timeout=0.3))
+    async with Front(int(served.settings["port"]), way).running() as url, AsyncClient(served.url) as client:
         worker = Worker([send], url=url)
         async with working(worker):
             await client.enqueue(send.job())
