@@ -187,7 +187,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "data",
         [math.nan, {"a": [math.inf]}, object(), {"a": {1, 2}.__iter__()}, "\ud800", 1j],
-        ids=repr,
+        ids=["NaN", "infinity", "object", "iterator", "half a character", "complex number"],
     )
     async def test_what_is_no_json_is_not_sent(self, client, data):
         with pytest.raises(NotJson):

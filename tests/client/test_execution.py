@@ -94,7 +94,9 @@ async def test_exception_is_recorded_by_its_class_and_the_end_of_its_traceback()
     assert "test_execution.py" in recorded(await raising(KeyError("gone")).run(handed_out())).message
 
 
-@pytest.mark.parametrize("returned", ["done", 7, {}, Retry, object()], ids=repr)
+@pytest.mark.parametrize(
+    "returned", ["done", 7, {}, Retry, object()], ids=["text", "number", "dict", "class", "object"]
+)
 async def test_anything_else_returned_is_a_failure(returned):
     error = recorded(await returning(returned).run(handed_out()))
     assert error.error_type == "TypeError"
