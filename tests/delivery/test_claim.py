@@ -27,6 +27,19 @@ async def test_claim_brings_the_best_jobs_up_to_its_limit(service):
     assert [job.id for job in await service.claim_jobs("mail", limit=3)] == [ids[0]]
 
 
+async def test_jobs_that_are_too_much_for_one_claim_come_in_several_best_first(service):
+    """A claim holds 8 MiB at most, a single job whatever it has; short ones between long ones keep their place."""
+    long, short = "x" * 400_000, "x"
+    ids = [(await service.enqueue(new_job(data=short if n % 3 else long, priority=n // 30))).id for n in range(90)]
+    brought: list[Job] = []
+    while jobs := await service.claim_jobs("mail", limit=100):
+        assert sum(len(job.data) for job in jobs) <= 2 * 8 * 1024 * 1024
+        assert len(jobs) < 90
+        brought += jobs
+    assert [job.id for job in brought] == ids
+    assert {len(job.data) for job in brought} == {len(long) + 2, len(short) + 2}
+
+
 async def test_waiting_claim_answers_as_soon_as_there_is_one_job(service):
     claim = asyncio.create_task(service.claim_jobs("mail", limit=10, wait=LONG))
     await asyncio.sleep(0)

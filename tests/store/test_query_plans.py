@@ -17,7 +17,7 @@ from app.store.dialects.sqlite import claim, gauges, idempotency, insert, leases
 from tests.builders import FAILURE, MINUTE, new_job, unique
 
 STATEMENTS = {
-    "levels of a claim": (claim.SELECT_DUE, "jobs_ready", "executor=? AND priority>?"),
+    "levels of a claim": (claim.SELECT_LEVELS, "jobs_ready", "executor=? AND priority>?"),
     "due jobs of a claim": (claim.SELECT_DUE, "jobs_ready", "executor=? AND priority=? AND scheduled_at<?"),
     "next wake": (claim.SELECT_NEXT, "jobs_ready", "executor=? AND priority=? AND scheduled_at>?"),
     "oldest ready of all": (gauges.SELECT_OLDEST, "jobs_ready", "executor=? AND priority>?"),

@@ -1,7 +1,7 @@
 """Claim on SQLite: the best due jobs of an executor, by a loose scan over the priorities in use."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -15,9 +15,9 @@ from ...claim import MAX_STREAM_CLAIM, ClaimCall, Claimed, Demand, NewLease, dea
 from .rows import select_errors
 from .transaction import SqliteTransaction
 
-# The priorities in use, best first: one seek each, whatever the backlog. SQLite yields them one by one, so that a claim
-# that has enough stops the scan.
-_LEVELS = """
+# The first scheduled_at of each priority in use, best priority first: one seek a priority, whatever the backlog. SQLite
+# yields the rows one by one, so that a claim that has enough stops the scan.
+SELECT_LEVELS = """
 WITH RECURSIVE levels (priority) AS (
   SELECT (SELECT priority FROM jobs INDEXED BY jobs_ready
           WHERE executor = :executor AND status IN ('scheduled', 'retryable') ORDER BY priority LIMIT 1)
@@ -27,39 +27,36 @@ WITH RECURSIVE levels (priority) AS (
           ORDER BY priority LIMIT 1)
   FROM levels WHERE levels.priority IS NOT NULL
 )
+SELECT priority, (SELECT scheduled_at FROM jobs INDEXED BY jobs_ready
+                  WHERE executor = :executor AND status IN ('scheduled', 'retryable') AND priority = levels.priority
+                  ORDER BY scheduled_at LIMIT 1)
+FROM levels WHERE priority IS NOT NULL
 """
 NEXT_ATTEMPT = f"min(attempt + 1, {MAX_UINT16})"
-# One range of the index jobs_ready for each level: read in this order they are in delivery order. To ask for the order
-# would sort all that is due.
+# One range of the index jobs_ready, already in delivery order.
 _DUE = """
-FROM levels CROSS JOIN jobs INDEXED BY jobs_ready
-  ON jobs.executor = :executor AND jobs.priority = levels.priority
-  AND status IN ('scheduled', 'retryable') AND scheduled_at <= :now
-LIMIT :count
+FROM jobs INDEXED BY jobs_ready
+WHERE executor = :executor AND priority = :priority AND status IN ('scheduled', 'retryable') AND scheduled_at <= :now
+ORDER BY scheduled_at, id LIMIT :count
 """
 # The jobs as the claim is about to make them, members in the order of Job, all in one row: each row fetched would wait
 # for the interpreter's lock while the event loop is busy. A job that is too long is counted only.
 SELECT_DUE = f"""
-{_LEVELS}
 SELECT count(*), group_concat(job), total(is_retryable)
 FROM (SELECT status = 'retryable' AS is_retryable,
              CASE WHEN length(data) + length(metadata) <= :longest THEN json_array(
-               id, executor, 'executing', data, metadata, {NEXT_ATTEMPT}, max_attempts, jobs.priority, tags,
-               json('[]'), error_count, inserted_at, scheduled_at, :now, NULL, attempted_by, uniqueness_key, fence + 1,
-               NULL, version + 1) END AS job
+               id, executor, 'executing', data, metadata, {NEXT_ATTEMPT}, max_attempts, priority, tags, json('[]'),
+               error_count, inserted_at, scheduled_at, :now, NULL, attempted_by, uniqueness_key, fence + 1, NULL,
+               version + 1) END AS job
       {_DUE})
 """
 SELECT_DUE_BYTES = f"""
-{_LEVELS}
 SELECT total(bytes) FROM (SELECT length(CAST(data AS BLOB)) + length(CAST(metadata AS BLOB)) AS bytes {_DUE})
 """
-SELECT_NEXT = f"""
-{_LEVELS}
-SELECT min((SELECT scheduled_at FROM jobs INDEXED BY jobs_ready
-            WHERE executor = :executor AND priority = levels.priority AND status IN ('scheduled', 'retryable')
-              AND scheduled_at > :now
-            ORDER BY scheduled_at LIMIT 1))
-FROM levels
+SELECT_NEXT = """
+SELECT scheduled_at FROM jobs INDEXED BY jobs_ready
+WHERE executor = :executor AND priority = :priority AND status IN ('scheduled', 'retryable') AND scheduled_at > :now
+ORDER BY scheduled_at LIMIT 1
 """
 _SET_EXECUTING = f"""
 UPDATE jobs SET status = 'executing', attempt = {NEXT_ATTEMPT}, fence = fence + 1, version = version + 1,
@@ -147,20 +144,38 @@ def _expiries(transaction: SqliteTransaction, demands: Sequence[Demand]) -> list
 
 def _select_due(transaction: SqliteTransaction, executor: str, wanted: int) -> tuple[list[Job], Instant | None]:
     """Return up to ``wanted`` due jobs, best first; with fewer, also when to ask again."""
-    parameters: dict[str, Any] = {
-        "executor": executor,
-        "now": transaction.now,
-        "count": wanted,
-        "longest": _SHORT,
-    }
-    jobs = _decode_due(transaction, parameters)
-    if jobs is None:
-        parameters["count"] = _fitting(transaction, parameters)
-        parameters["longest"] = sys.maxsize
-        jobs = _decode_due(transaction, parameters) or []
-        if parameters["count"] < wanted:
-            return jobs, transaction.now
-    return jobs, _first(transaction, SELECT_NEXT, parameters) if len(jobs) < wanted else None
+    now = transaction.now
+    jobs: list[Job] = []
+    later: list[Instant] = []
+    for priority, first_at in _levels(transaction, executor):
+        missing = wanted - len(jobs)
+        if missing <= 0:
+            return jobs, None
+        if first_at > now:
+            later.append(first_at)
+            continue
+        parameters: dict[str, Any] = {"executor": executor, "priority": priority, "now": now, "count": missing}
+        due = _decode_due(transaction, {**parameters, "longest": _SHORT})
+        if due is None:
+            due = _take_fitting(transaction, parameters)
+            if parameters["count"] < missing or _characters(jobs) + _characters(due) >= MAX_CLAIM_BYTES:
+                return jobs + due, now
+        jobs += due
+        if len(jobs) < wanted:
+            following = _first(transaction, SELECT_NEXT, parameters)
+            if following is not None:
+                later.append(following)
+    return jobs, (min(later, default=None) if len(jobs) < wanted else None)
+
+
+def _take_fitting(transaction: SqliteTransaction, parameters: dict[str, Any]) -> list[Job]:
+    """Return the due jobs of a priority, of which some are long; lower the count until they are not too much."""
+    parameters["count"] = _fitting(transaction, parameters)
+    return _decode_due(transaction, {**parameters, "longest": sys.maxsize}) or []
+
+
+def _characters(jobs: list[Job]) -> int:
+    return sum(len(job.data) + len(job.metadata) for job in jobs)
 
 
 def _fitting(transaction: SqliteTransaction, parameters: dict[str, Any]) -> int:
@@ -184,6 +199,10 @@ def _decode_due(transaction: SqliteTransaction, parameters: dict[str, Any]) -> l
     transaction.counts[executor, JobStatus.SCHEDULED] -= count - int(retryable)
     transaction.counts[executor, JobStatus.EXECUTING] += count
     return jobs
+
+
+def _levels(transaction: SqliteTransaction, executor: str) -> Iterator[tuple[int, Instant]]:
+    return transaction.connection.execute(SELECT_LEVELS, {"executor": executor})
 
 
 def _execute(
