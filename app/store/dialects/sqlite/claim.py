@@ -157,8 +157,9 @@ def _select_due(transaction: SqliteTransaction, executor: str, wanted: int) -> t
         parameters: dict[str, Any] = {"executor": executor, "priority": priority, "now": now, "count": missing}
         due = _decode_due(transaction, {**parameters, "longest": _SHORT})
         if due is None:
-            due = _take_fitting(transaction, parameters)
-            if parameters["count"] < missing or _characters(jobs) + _characters(due) >= MAX_CLAIM_BYTES:
+            parameters["count"] = _fitting(transaction, parameters, MAX_CLAIM_BYTES - _characters(jobs))
+            due = _decode_due(transaction, {**parameters, "longest": sys.maxsize}) or []
+            if parameters["count"] < missing:
                 return jobs + due, now
         jobs += due
         if len(jobs) < wanted:
@@ -168,24 +169,16 @@ def _select_due(transaction: SqliteTransaction, executor: str, wanted: int) -> t
     return jobs, (min(later, default=None) if len(jobs) < wanted else None)
 
 
-def _take_fitting(transaction: SqliteTransaction, parameters: dict[str, Any]) -> list[Job]:
-    """Return the due jobs of a priority, of which some are long; lower the count until they are not too much."""
-    parameters["count"] = _fitting(transaction, parameters)
-    return _decode_due(transaction, {**parameters, "longest": sys.maxsize}) or []
+def _fitting(transaction: SqliteTransaction, parameters: dict[str, Any], room: int) -> int:
+    """Return how many jobs, no more than were asked for, have no more bytes than there is room for."""
+    count: int = parameters["count"]
+    while count > _ALWAYS_FIT and _first(transaction, SELECT_DUE_BYTES, parameters | {"count": count}) > room:
+        count //= 2
+    return count
 
 
 def _characters(jobs: list[Job]) -> int:
     return sum(len(job.data) + len(job.metadata) for job in jobs)
-
-
-def _fitting(transaction: SqliteTransaction, parameters: dict[str, Any]) -> int:
-    """Return how many jobs, no more than were asked for, are not too much for one claim."""
-    count: int = parameters["count"]
-    while (
-        count > _ALWAYS_FIT and _first(transaction, SELECT_DUE_BYTES, parameters | {"count": count}) > MAX_CLAIM_BYTES
-    ):
-        count //= 2
-    return count
 
 
 def _decode_due(transaction: SqliteTransaction, parameters: dict[str, Any]) -> list[Job] | None:
