@@ -40,6 +40,7 @@ class LineStatus(Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     revoked: int
+    """How many were others' before it was said, or the service had taken, what came of them."""
     connections: int
     """How many connections it has had."""
 

@@ -95,9 +95,9 @@ class Polling:
 
     async def _renew(self) -> None:
         """Renew the leases of what came by request, as long as anything did."""
-        while jobs := self._jobs.polled:
-            await asyncio.gather(*map(self._renew_one, jobs))
+        while self._jobs.polled:
             await asyncio.sleep(_RENEW_SECONDS)
+            await asyncio.gather(*map(self._renew_one, self._jobs.polled))
 
     async def _renew_one(self, job: Job) -> None:
         try:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from .events import HeldJob
 from .execution import Executor
 from .job import ExecutionError, Job
-from .results import Discard, Done, Result, Retry
+from .results import Retry
 from .settlement import Settlement, release_of, settlement_of
 from .settling import Settling
 
@@ -37,7 +37,8 @@ class RunningJobs:
         self._settling = settling
         self._freed = freed
         self._jobs: dict[int, Running] = {}
-        self._releases: set[asyncio.Task[None]] = set()
+        self._words: set[asyncio.Task[None]] = set()
+        """What is being said of jobs that are here no more."""
         self.executing = 0
         """How many are executed now; of the others it is being said what came of them."""
         self.done = self.failed = self.revoked = 0
@@ -53,28 +54,29 @@ class RunningJobs:
     def start(self, job: Job, *, polled: bool = False) -> None:
         """Run a job that was handed out."""
         if (earlier := self._jobs.get(job.id)) is not None:
-            # It came back under a new fence before the old execution was told.
+            # It came back under a new fence before the old execution was told, or before the answer to it.
             self.revoke(job.id, earlier.job.fence, "lost")
+            self._keep(earlier.task)
         self._jobs[job.id] = Running(job, asyncio.create_task(self._run(job)), polled=polled)
         self.executing += 1
 
     def release(self, job_id: int, fence: int) -> None:
         """Give a job back that was handed out and is not to be started."""
-        task = asyncio.create_task(self._settling.say(release_of(job_id, fence)))
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
+        self._keep(asyncio.create_task(self._release(job_id, fence)))
 
     def revoke(self, job_id: int, fence: int, reason: str) -> None:
-        """End a job that is no longer held under this fence; nothing is said of it."""
+        """End a job that is no longer held under this fence; nothing is said of it.
+
+        Where something has been said already the service's answer tells what that came to.
+        """
         running = self._jobs.get(job_id)
-        if running is None or running.job.fence != fence:
+        if running is None or running.job.fence != fence or not running.executes:
             return
         running.job.revoked = reason
         del self._jobs[job_id]
-        if running.executes:
-            self.revoked += 1
-            _log.info("job %d: revoked (%s)", job_id, reason)
-            self._free(running)
+        self.revoked += 1
+        _log.info("job %d: revoked (%s)", job_id, reason)
+        self._free(running)
         running.task.cancel()
 
     def keep_only(self, held: Iterable[HeldJob]) -> None:
@@ -84,7 +86,7 @@ class RunningJobs:
             job = running.job
             if unknown.get(job.id) == job.fence:
                 del unknown[job.id]
-            elif running.executes and not running.polled:
+            elif not running.polled:
                 self.revoke(job.id, job.fence, "lost")
         for job_id, fence in unknown.items():
             # It was on its way here when the connection broke.
@@ -114,7 +116,7 @@ class RunningJobs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [*(each.task for each in self._jobs.values()), *self._releases]
+        return [*(each.task for each in self._jobs.values()), *self._words]
 
     async def _run(self, job: Job) -> None:
         try:
@@ -124,18 +126,26 @@ class RunningJobs:
                 return
             # Before it is said: the credit for another job goes with the word on this one.
             self._free(running)
-            await self._settling.say(settlement_of(job, result))
-            self._count(result)
+            self._count(await self._settling.say(settlement_of(job, result)))
         except asyncio.CancelledError:
             if job.revoked is None:
                 raise
         finally:
             self._forget(job)
 
-    def _count(self, result: Result) -> None:
-        if isinstance(result, Done):
+    async def _release(self, job_id: int, fence: int) -> None:
+        await self._settling.say(release_of(job_id, fence))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._words.add(task)
+        task.add_done_callback(self._words.discard)
+
+    def _count(self, taken: Settlement | None) -> None:
+        if taken is None:
+            self.revoked += 1
+        elif taken.kind == "complete":
             self.done += 1
-        elif isinstance(result, (Retry, Discard)):
+        elif taken.kind in ("retry", "discard"):
             self.failed += 1
 
     def _free(self, running: Running) -> None:

@@ -40,26 +40,30 @@ class Settling:
         self._subscription = None
         self._leads_there.clear()
 
-    async def say(self, settlement: Settlement) -> None:
-        """Say it until the service has answered. What has come too late is logged, and the job is another's."""
+    async def say(self, settlement: Settlement) -> Settlement | None:
+        """Say it until the service has answered, and return what it took at last.
+
+        None if it came too late: that is logged, and the job is another's.
+        """
         pauses = Pauses()
         while True:
             try:
                 await self.said(settlement)
             except JobProblem as refusal:
                 _log.warning("job %d: %s came too late: %s", settlement.job_id, settlement.kind, refusal)
+                return None
             except InvalidRequest as refusal:
-                if settlement.kind != "release":
-                    settlement = repaired(settlement, refusal) or release_of(settlement.job_id, settlement.fence)
-                    continue
+                if settlement.kind == "release":
+                    return None
+                settlement = repaired(settlement, refusal) or release_of(settlement.job_id, settlement.fence)
             except SubscriptionLost:
                 # The same fence makes the repeat harmless; without a connection it waits for the next.
                 continue
             except RexecutorError as error:
                 _log.info("job %d: %s not taken yet: %s", settlement.job_id, settlement.kind, error)
                 await pauses.wait(asked=error.retry_after if isinstance(error, Problem) else None)
-                continue
-            return
+            else:
+                return settlement
 
     def said(self, settlement: Settlement) -> Awaitable[Any]:
         """Say it once. Raises what the service answers, SubscriptionLost when it is to be said again."""

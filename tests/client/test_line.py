@@ -212,6 +212,25 @@ async def test_stale_acknowledgement_is_logged_and_the_job_let_go(service, mail,
         await stream.refuse(await stream.next("complete"), 409, "stale-fence")
         await until(lambda: len(worker._lines[0]._jobs) == 0)
         assert "complete came too late" in caplog.text
+        assert (worker.status.done, worker.status.executors[0].revoked) == (0, 1)
+
+
+@pytest.mark.parametrize("comes_again", [False, True])
+async def test_completion_counts_though_the_job_is_revoked_or_comes_again_before_its_result(service, mail, comes_again):
+    mail.go_on.set()
+    worker = Worker([mail.executor], url=service.url)
+    async with working(worker):
+        stream = await service.begun()
+        await stream.send_job()
+        first = await stream.next("complete")
+        if comes_again:
+            await stream.send_job(fence=2)
+            await stream.accept(await stream.next("complete"))
+        else:
+            await stream.send(type="revoke", id=1, fence=1, reason="lost")
+        await stream.accept(first)
+        await until(lambda: worker.status.done == 1 + comes_again)
+        assert worker.status.executors[0].revoked == 0
 
 
 async def test_acknowledgement_that_cannot_be_taken_becomes_one_that_can(service, caplog):
