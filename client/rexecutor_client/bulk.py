@@ -110,8 +110,8 @@ class Bulk:
         finally:
             self._sender = None
             # None, unless the sending itself was ended: nobody may wait for ever.
-            _fail([*self._waiting], asyncio.CancelledError())
-            self._waiting.clear()
+            while self._waiting:
+                _fail(self._take(), asyncio.CancelledError())
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -110,6 +110,36 @@ async def test_failure_of_a_bulk_is_told_to_each_of_its_callers_and_no_others():
     assert [type(each) for each in ended] == [errors.ServiceUnreachable] * 2 + [Enqueued] * 2
 
 
+async def test_whoever_gives_up_inside_leaves_the_job_behind_and_keeps_no_room(monkeypatch):
+    monkeypatch.setattr(bulk, "_MAX_WAITING", 2)
+    service = Service()
+    async with Bulk(service, max_jobs=2) as collected:
+        enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(4)]
+        await turns()
+        for each in enqueuing[1:3]:
+            each.cancel()
+        await turns()
+        service.may_answer.set()
+        ended = await asyncio.gather(*enqueuing, return_exceptions=True)
+    assert [isinstance(each, asyncio.CancelledError) for each in ended] == [False, True, True, False]
+    assert [n for each in service.bulks for n in each] == [0, 1, 2, 3]
+
+
+async def test_sending_that_is_ended_ends_its_callers_and_keeps_no_room(monkeypatch):
+    monkeypatch.setattr(bulk, "_MAX_WAITING", 2)
+    service = Service()
+    async with Bulk(service, max_jobs=1) as collected:
+        enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(3)]
+        await turns()
+        assert collected._sender is not None
+        collected._sender.cancel()
+        ended = await asyncio.gather(*enqueuing, return_exceptions=True)
+        assert [type(each) for each in ended] == [asyncio.CancelledError] * 3
+        service.may_answer.set()
+        again = await asyncio.wait_for(asyncio.gather(*(collected.enqueue(job(n)) for n in range(10, 14))), 10)
+    assert [each.id for each in again] == [10, 11, 12, 13]
+
+
 class TestAgainstAService:
     async def test_one_wrong_job_keeps_no_other_out(self, url):
         wrong = EnqueuableJob(executor="mail", max_attempts=0)

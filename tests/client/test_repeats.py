@@ -17,13 +17,20 @@ BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
     b'Content-Length: 30\r\n\r\n{"type":"/problems/not-ready"}'
 )
+FLOODED = (
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
+    b'Content-Length: 38\r\n\r\n{"type":"/problems/too-many-requests"}'
+)
 
 
 class Between:
     """Passes each request on, on a connection of its own; the first ``times`` answers it replaces, or loses."""
 
-    def __init__(self, target: int, *, times: int = 1, answer: bytes = b"", reaches: bool = True) -> None:
+    def __init__(
+        self, target: int, *, times: int = 1, answer: bytes = b"", reaches: bool = True, holds: bool = False
+    ) -> None:
         self.requests = 0
+        self._holds = holds
         self._target = target
         self._left = times
         self._answer = answer
@@ -43,6 +50,8 @@ class Between:
             self.requests += 1
             spoiled, self._left = self._left > 0, self._left - 1
             answer = b"" if spoiled and not self._reaches else await self._ask(request)
+            if spoiled and self._holds:
+                await reader.read()
             writer.write(self._answer if spoiled else answer)
             await writer.drain()
         writer.close()
@@ -87,8 +96,9 @@ async def test_sync_client_repeats_too(served, between):
     assert await stored(served.url) == 3
 
 
-async def test_pause_is_as_long_as_the_service_asks(served, between):
-    proxy = between(answer=BUSY, reaches=False)
+@pytest.mark.parametrize("answer", [BUSY, FLOODED], ids=["503", "429"])
+async def test_pause_is_as_long_as_the_service_asks(served, between, answer):
+    proxy = between(answer=answer, reaches=False)
     async with proxy.running() as url, AsyncClient(url) as client:
         began_at = time.monotonic()
         await client.enqueue(EnqueuableJob(executor="mail"))
@@ -131,6 +141,15 @@ async def test_gives_up_after_its_time(between):
             await client.enqueue(EnqueuableJob(executor="mail"))
         assert time.monotonic() - began_at < 10
     assert proxy.requests > 1
+
+
+async def test_server_that_is_silent_is_left_and_asked_again(served, between):
+    proxy = between(holds=True)
+    async with AsyncClient(served.url) as direct, proxy.running() as url, AsyncClient(url, timeout=0.5) as client:
+        enqueued = await client.enqueue(EnqueuableJob(executor="mail"))
+        assert await stored(served.url) == 1
+        assert (await direct.get_job(enqueued.id)).status == "scheduled"
+    assert proxy.requests == 2
 
 
 async def test_connection_that_the_server_closed_meanwhile_fails_no_call(served):
