@@ -25,6 +25,7 @@ class Credits:
         self._open = 0
         self._is_paused = False
         self._is_stopped = False
+        self._has_taken_back = False
         self._will_ask = False
 
     def count(self, jobs: RunningJobs) -> None:
@@ -71,9 +72,10 @@ class Credits:
 
     async def stop(self) -> None:
         """Ask for nothing any more, and take all credits back; whatever came before has been taken on return."""
-        if not self._is_stopped:
-            self._is_stopped = True
+        self._is_stopped = True
+        if not self._has_taken_back:
             await self._take_back()
+            self._has_taken_back = True
 
     async def _take_back(self) -> None:
         subscription = self._subscription
@@ -81,14 +83,15 @@ class Credits:
             return
         with suppress(RexecutorError):
             try:
-                await asyncio.wait_for(subscription.stop(), _STOP_SECONDS)
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await subscription.stop()
+                    while subscription.has_unread:  # noqa: ASYNC110
+                        # Whoever reads them has been woken.
+                        await asyncio.sleep(0)
             except TimeoutError:
                 # What is open is not known any more; of a new connection it is.
                 subscription.abort()
                 return
-            while subscription.has_unread:  # noqa: ASYNC110
-                # Whoever reads them has been woken.
-                await asyncio.sleep(0)
             if self._subscription is subscription:
                 self._open = 0
 

@@ -116,7 +116,9 @@ class Executor(Generic[Data, Metadata]):
             return self.failed(job, error_of(error))
         except SystemExit as error:
             return self.failed(job, ExecutionError("panic", repr(error)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the job's result
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the panic of an extension written in Rust is no Exception
             return self.failed(job, error_of(error))
 
     def failed(self, job: Job[Any, Any], error: ExecutionError, asked: Retry | None = None) -> Result:

@@ -79,6 +79,7 @@ class Line:
         self._token: str | None = None
         self._leased_until = 0.0
         self._is_connected = False
+        self._is_ending = False
         self._connections = 0
         self._old: set[asyncio.Task[None]] = set()
         """Old connections: what still comes over them, and their end."""
@@ -193,7 +194,7 @@ class Line:
 
     def _take(self, job: Job) -> None:
         self._credits.take()
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self._is_ending:
             self._jobs.release(job.id, job.fence)
             return
         self._jobs.start(job)
@@ -300,12 +301,14 @@ class Line:
             await _cancelled(tasks)
 
     async def _end(self, *tasks: asyncio.Task[Any]) -> None:
-        await _cancelled(tasks)
+        self._is_ending = True
         if not self._abandoned.is_set():
-            # Nothing comes any more that nobody would take, also when this is cancelled.
+            # Nothing comes any more that nobody would take, also when this is cancelled: what crossed is given back.
             await self._credits.stop()
+            await asyncio.sleep(0)
         elif self._subscription is not None:
             self._subscription.abort()
+        await _cancelled(tasks)
         await self._jobs.cancel()
         await self._polling.close()
         await _cancelled([*self._old])

@@ -114,5 +114,12 @@ def repaired(settlement: Settlement, refusal: InvalidRequest) -> Settlement | No
 def _time(run_at: RunAt) -> RunAt:
     """Return when to run: never before now, and no further than the service can say; a naive time is a local one."""
     if isinstance(run_at, datetime):
-        return run_at if run_at.tzinfo is not None else run_at.astimezone(UTC)
-    return min(max(run_at, _NOW), _MOST_DELAY)
+        return _plain(run_at if run_at.tzinfo is not None else run_at.astimezone(UTC))
+    if not isinstance(run_at, timedelta):
+        raise TypeError(f"neither a datetime nor a timedelta: {run_at!r}")
+    return min(max(timedelta(seconds=run_at.total_seconds()), _NOW), _MOST_DELAY)
+
+
+def _plain(moment: datetime) -> datetime:
+    """Return the moment without what a class derived from datetime adds: such a one has no JSON."""
+    return datetime.combine(moment.date(), moment.time(), moment.tzinfo).astimezone(UTC)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -34,6 +34,8 @@ class Stream:
     def __init__(self, connection: ServerConnection, executor: str, query: dict[str, str]) -> None:
         self.executor = executor
         self.query = query
+        self.before_stopped: Callable[[], Awaitable[None]] | None = None
+        """What to send before the result of a stop."""
         self._connection = connection
         self._read: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
@@ -92,6 +94,8 @@ class Stream:
                 for message in decoded if isinstance(decoded, list) else [decoded]:
                     await self._read.put(message)
                     if message["type"] == "stop" and "ref" in message:
+                        if self.before_stopped is not None:
+                            await self.before_stopped()
                         await self.send(type="result", ref=message["ref"], ok=True)
         except ConnectionClosed:
             pass

@@ -25,6 +25,7 @@ from rexecutor_client import (
 )
 from rexecutor_client.backoff import Backoff
 from rexecutor_client.results import Result
+from rexecutor_client.settlement import settlement_of
 from tests.client.handed_out import handed_out, recorded
 
 pytestmark = pytest.mark.timeout(60)
@@ -105,6 +106,39 @@ async def test_anything_else_returned_is_a_failure(returned):
 
 async def test_exit_is_a_panic_and_not_the_workers_end():
     assert recorded(await raising(SystemExit(2)).run(handed_out())).error_type == "panic"
+
+
+class ExtensionPanicError(BaseException):
+    """As extensions written in Rust raise it."""
+
+
+async def test_panic_of_an_extension_is_a_failure():
+    @executor("mail")
+    async def send(_: Job) -> None:
+        raise ExtensionPanicError("index out of bounds")
+
+    @executor("mail")
+    def send_blocking(_: Job) -> None:
+        raise ExtensionPanicError("index out of bounds")
+
+    for each in (send, send_blocking):
+        result = await asyncio.wait_for(each.run(handed_out()), 10)
+        assert isinstance(result, Retry)
+
+
+class Moment(datetime):
+    """As libraries derive it."""
+
+
+class Span(timedelta):
+    """As libraries derive it."""
+
+
+@pytest.mark.parametrize("until", [Moment(2040, 1, 1, tzinfo=UTC), Span(hours=1)], ids=["moment", "span"])
+def test_time_of_a_derived_class_is_said_as_a_plain_one(until):
+    run_at = settlement_of(handed_out(), Snooze(until)).run_at
+    assert run_at == until
+    assert type(run_at) in (datetime, timedelta)
 
 
 async def test_cancellation_from_within_is_a_failure_and_from_without_goes_through():

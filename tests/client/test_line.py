@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -213,6 +214,19 @@ async def test_stale_acknowledgement_is_logged_and_the_job_let_go(service, mail,
         await until(lambda: len(worker._lines[0]._jobs) == 0)
         assert "complete came too late" in caplog.text
         assert (worker.status.done, worker.status.executors[0].revoked) == (0, 1)
+
+
+async def test_job_that_crosses_the_end_of_a_cancelled_worker_is_released(service, mail):
+    worker = Worker([mail.executor], url=service.url)
+    running = asyncio.create_task(worker.run())
+    stream = await service.begun()
+    await stream.next("request")
+    stream.before_stopped = partial(stream.send_job, 7, fence=3)
+    running.cancel()
+    release = await stream.next("release")
+    assert (release["id"], release["fence"]) == (7, 3)
+    done, _ = await asyncio.wait([running], timeout=PATIENCE_SECONDS)
+    assert done
 
 
 @pytest.mark.parametrize("comes_again", [False, True])
