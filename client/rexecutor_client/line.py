@@ -14,6 +14,7 @@ from .errors import NotFound, Problem, RexecutorError, Unavailable, UnexpectedAn
 from .events import Drain, Revoke
 from .execution import Executor
 from .job import Job
+from .leases import Leases
 from .pauses import Pauses
 from .polling import FOR_GOOD, Polling
 from .running import RunningJobs
@@ -73,12 +74,13 @@ class Line:
         self._credits = Credits(window)
         self._jobs = RunningJobs(executor, self._settling, freed=self._make_room)
         self._credits.count(self._jobs)
-        self._polling = Polling(client, executor.name, worker, self._jobs)
+        self._leases = Leases(client, self._jobs)
+        self._polling = Polling(client, executor.name, worker, self._jobs, self._leases)
         self._pauses = Pauses()
         self._subscription: Subscription | None = None
         self._token: str | None = None
-        self._leased_until = 0.0
         self._is_connected = False
+        self._is_polling = False
         self._is_ending = False
         self._connections = 0
         self._old: set[asyncio.Task[None]] = set()
@@ -89,7 +91,7 @@ class Line:
         """How it does."""
         return LineStatus(
             executor=self._executor.name,
-            connected=self._is_connected,
+            connected=self._is_connected or self._is_polling,
             running=self._jobs.executing,
             done=self._jobs.done,
             failed=self._jobs.failed,
@@ -136,7 +138,6 @@ class Line:
                 is_news = failures == 0 or isinstance(error, UnexpectedAnswer)
                 level = logging.WARNING if is_news else logging.INFO
                 _log.log(level, "%s: not connected: %s", self._executor.name, error)
-                self._revoke_what_lapsed()
                 # What the service itself says came through. A proxy that does not know upgrades makes it a request
                 # for a page that there is not.
                 failures += not isinstance(error, Unavailable)
@@ -165,6 +166,7 @@ class Line:
         self._token = subscription.hello.resume
         self._connections += 1
         self._is_connected = True
+        self._is_polling = False
         self._settling.goes_over(subscription)
         self._jobs.keep_only(subscription.hello.held)
         self._credits.go_over(subscription)
@@ -210,7 +212,8 @@ class Line:
             self._subscription = None
             self._settling.lost()
             self._credits.lose()
-            self._leased_until = asyncio.get_running_loop().time() + subscription.hello.lease
+            self._jobs.lose_connection(subscription.hello.lease)
+            self._leases.keep()
         self._go_on_beside(subscription.close())
 
     def _leave(self, subscription: Subscription) -> None:
@@ -224,15 +227,10 @@ class Line:
         self._old.add(task)
         task.add_done_callback(self._old.discard)
 
-    def _revoke_what_lapsed(self) -> None:
-        """Without a connection for a lease the jobs are others' by now."""
-        if self._subscription is None and asyncio.get_running_loop().time() > self._leased_until:
-            self._jobs.keep_only([])
-
     async def _poll(self) -> Subscription:
         """Ask for jobs by request until a WebSocket gets through, which is tried now and then."""
         _log.warning("%s: WebSockets do not get through, asking for jobs by request", self._executor.name)
-        self._is_connected = True
+        self._is_polling = True
         self._settling.goes_by_request()
         seconds = _FIRST_POLLING_SECONDS
         while True:
@@ -263,8 +261,8 @@ class Line:
 
     @property
     def used(self) -> int:
-        """How much of the window is taken, by jobs or by credits."""
-        return self._credits.used
+        """How much of the window is taken: by jobs, by credits, or by a claim that may bring as many."""
+        return self._credits.used + self._polling.asked
 
     def widen(self, window: int) -> None:
         """Take more slots."""
@@ -274,6 +272,8 @@ class Line:
     async def narrow(self, window: int) -> None:
         """Give slots back; those that execute a job follow once it has ended."""
         await self._credits.narrow(window)
+        if self.used > window:
+            await self._polling.ask_anew()
 
     # The end.
 
@@ -310,7 +310,7 @@ class Line:
             self._subscription.abort()
         await _cancelled(tasks)
         await self._jobs.cancel()
-        await self._polling.close()
+        await self._leases.close()
         await _cancelled([*self._old])
         if self._subscription is not None:
             await self._subscription.close()

@@ -1,4 +1,4 @@
-"""Jobs by request, where WebSockets do not get through: long polls, and leases that are renewed one by one."""
+"""Jobs by request, where WebSockets do not get through: long polls."""
 
 import asyncio
 import logging
@@ -7,8 +7,9 @@ from contextlib import suppress
 from datetime import timedelta
 
 from .async_client import AsyncClient
-from .errors import Forbidden, InvalidRequest, JobProblem, NotFound, RexecutorError, Unauthorized
+from .errors import Forbidden, InvalidRequest, NotFound, RexecutorError, Unauthorized
 from .job import Job
+from .leases import Leases
 from .pauses import Pauses
 from .running import RunningJobs
 
@@ -17,25 +18,25 @@ FOR_GOOD = (Unauthorized, Forbidden, NotFound, InvalidRequest)
 
 _WAIT = timedelta(seconds=20)
 _MAX_CLAIM = 1_000
-_LEASE = timedelta(seconds=60)
-_RENEW_SECONDS = 20.0
 
 _log = logging.getLogger("rexecutor")
 
 
 class Polling:
-    """Claims for an executor while it is asked to, and keeps what it claimed leased until that has ended."""
+    """Claims for an executor while it is asked to."""
 
-    def __init__(self, client: AsyncClient, executor: str, worker: str, jobs: RunningJobs) -> None:
+    def __init__(self, client: AsyncClient, executor: str, worker: str, jobs: RunningJobs, leases: Leases) -> None:
         """Claim for this executor under the worker's name, and start what comes among ``jobs``."""
         self._client = client
         self._executor = executor
         self._worker = worker
         self._jobs = jobs
+        self._leases = leases
         self._room_changed = asyncio.Event()
-        self._renewal: asyncio.Task[None] | None = None
         self._claim: asyncio.Task[list[Job]] | None = None
         self._stopped = False
+        self.asked = 0
+        """For how many jobs it has asked."""
 
     def wake(self) -> None:
         """Hear that there may be room for more jobs."""
@@ -47,12 +48,13 @@ class Polling:
         if self._claim is not None:
             self._claim.cancel()
 
-    async def close(self) -> None:
-        """Let leases run out."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._renewal
+    async def ask_anew(self) -> None:
+        """Give up the claim that is out; the next asks for what there is room for by then."""
+        if self._claim is not None and not self._claim.done():
+            self._claim.cancel()
+            await asyncio.wait([self._claim])
+            # Its reader has to come before whoever asks how much has been asked for.
+            await asyncio.sleep(0)
 
     async def claim(self, room: Callable[[], int], *, seconds: float) -> None:
         """Claim for about so long what there is ``room`` for, and start it. Raises what refuses it for good."""
@@ -80,29 +82,21 @@ class Polling:
 
     async def _claim_once(self, limit: int, wait: timedelta) -> None:
         self._claim = asyncio.create_task(
-            self._client.claim_jobs(self._executor, limit=limit, wait=wait, worker=self._worker, lease=_LEASE)
+            self._client.claim_jobs(
+                self._executor,
+                limit=limit,
+                wait=wait,
+                worker=self._worker,
+                lease=timedelta(seconds=self._leases.seconds),
+            )
         )
+        self.asked = limit
         try:
             await asyncio.wait([self._claim])
+            if not self._claim.cancelled():
+                for job in self._claim.result():
+                    self._jobs.start(job, lease_seconds=self._leases.seconds)
+                self._leases.keep()
         finally:
             self._claim.cancel()
-        if self._claim.cancelled():
-            return
-        for job in self._claim.result():
-            self._jobs.start(job, polled=True)
-        if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.create_task(self._renew())
-
-    async def _renew(self) -> None:
-        """Renew the leases of what came by request, as long as anything did."""
-        while self._jobs.polled:
-            await asyncio.sleep(_RENEW_SECONDS)
-            await asyncio.gather(*map(self._renew_one, self._jobs.polled))
-
-    async def _renew_one(self, job: Job) -> None:
-        try:
-            await self._client.renew_lease(job.id, fence=job.fence, lease=_LEASE)
-        except JobProblem:
-            self._jobs.revoke(job.id, job.fence, "lost")
-        except RexecutorError as error:
-            _log.info("job %d: lease not renewed: %s", job.id, error)
+            self.asked = 0

@@ -17,6 +17,21 @@ from .settling import Settling
 _log = logging.getLogger("rexecutor")
 
 
+class Lease(Struct):
+    """A lease that no connection renews; times of the event loop's clock."""
+
+    ends_at: float
+    renew_at: float
+    is_its_own: bool
+    """Whether the service gave it to this job alone, not to the session of a connection."""
+    is_being_renewed: bool = False
+
+    def begin(self, now: float, seconds: float) -> None:
+        """Last for so long from now."""
+        self.ends_at = now + seconds
+        self.renew_at = now + seconds / 3
+
+
 class Running(Struct):
     """A job, and how far it is."""
 
@@ -24,8 +39,8 @@ class Running(Struct):
     task: asyncio.Task[None]
     executes: bool = True
     """Whether it is still executed; then it is said what came of it."""
-    polled: bool = False
-    """Whether it came by request: no connection holds it."""
+    lease: Lease | None = None
+    """None while a connection renews it."""
 
 
 class RunningJobs:
@@ -47,17 +62,18 @@ class RunningJobs:
         return len(self._jobs)
 
     @property
-    def polled(self) -> list[Job]:
-        """Those that came by request."""
-        return [each.job for each in self._jobs.values() if each.polled]
+    def leased_alone(self) -> list[tuple[Running, Lease]]:
+        """Those whose lease no connection renews."""
+        return [(each, each.lease) for each in self._jobs.values() if each.lease is not None]
 
-    def start(self, job: Job, *, polled: bool = False) -> None:
-        """Run a job that was handed out."""
+    def start(self, job: Job, *, lease_seconds: float | None = None) -> None:
+        """Run a job that was handed out; with a lease of its own, if it came by request."""
         if (earlier := self._jobs.get(job.id)) is not None:
             # It came back under a new fence before the old execution was told, or before the answer to it.
             self.revoke(job.id, earlier.job.fence, "lost")
             self._keep(earlier.task)
-        self._jobs[job.id] = Running(job, asyncio.create_task(self._run(job)), polled=polled)
+        lease = None if lease_seconds is None else _lease_of(lease_seconds, is_its_own=True)
+        self._jobs[job.id] = Running(job, asyncio.create_task(self._run(job)), lease=lease)
         self.executing += 1
 
     def release(self, job_id: int, fence: int) -> None:
@@ -79,6 +95,12 @@ class RunningJobs:
         self._free(running)
         running.task.cancel()
 
+    def lose_connection(self, lease_seconds: float) -> None:
+        """Hear that nothing renews the session's lease any more, which is so long."""
+        for running in self._jobs.values():
+            if running.lease is None:
+                running.lease = _lease_of(lease_seconds, is_its_own=False)
+
     def keep_only(self, held: Iterable[HeldJob]) -> None:
         """Agree with the service on what the session holds after a time without a connection."""
         unknown = {job.id: job.fence for job in held}
@@ -86,7 +108,8 @@ class RunningJobs:
             job = running.job
             if unknown.get(job.id) == job.fence:
                 del unknown[job.id]
-            elif not running.polled:
+                running.lease = None
+            elif running.lease is None or not running.lease.is_its_own:
                 self.revoke(job.id, job.fence, "lost")
         for job_id, fence in unknown.items():
             # It was on its way here when the connection broke.
@@ -161,3 +184,9 @@ class RunningJobs:
                 self._free(running)
             else:
                 self._freed()
+
+
+def _lease_of(seconds: float, *, is_its_own: bool) -> Lease:
+    lease = Lease(0.0, 0.0, is_its_own)
+    lease.begin(asyncio.get_running_loop().time(), seconds)
+    return lease

@@ -57,8 +57,11 @@ class Slots:
         while len(lines) > 1:
             await self._somebody_is_full.wait()
             await asyncio.sleep(_ROUND_SECONDS)
-            self._somebody_is_full.clear()
-            full, self._full = self._full, set()
+            full = self._full
+            # Whoever stays full asks again: others may have become idle meanwhile.
+            self._full = {line for line in full if line.executing >= line.window}
+            if not self._full:
+                self._somebody_is_full.clear()
             needs = [line.most if line in full else min(line.executing + 1, line.most) for line in lines]
             try:
                 await self._hand_over(lines, targets(needs, even, self._slots))

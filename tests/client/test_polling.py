@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from datetime import timedelta
 from enum import StrEnum
@@ -10,10 +10,12 @@ from functools import partial
 
 import pytest
 
-from rexecutor_client import AsyncClient, Job, Where, Worker, executor, line, polling
+from rexecutor_client import AsyncClient, Job, Where, Worker, executor, leases, line, polling
 from rexecutor_client.subscription import subscribe
 
 PATIENCE_SECONDS = 30
+LEASE_SECONDS = 1
+"""Of the server of the tests."""
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -44,6 +46,11 @@ class Front:
             for task in self._serving:
                 task.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def break_all(self) -> None:
+        """Break what is connected."""
+        for task in self._serving:
+            task.cancel()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
@@ -115,10 +122,14 @@ async def working(worker: Worker) -> AsyncIterator[None]:
         await running
 
 
-async def done(worker: Worker, count: int) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while worker.status.done < count:
+        while not condition():
             await asyncio.sleep(0.02)
+
+
+async def done(worker: Worker, count: int) -> None:
+    await until(lambda: worker.status.done >= count)
 
 
 async def test_jobs_come_by_request_and_over_the_socket_again_once_it_passes(served, front, monkeypatch):
@@ -132,9 +143,7 @@ async def test_jobs_come_by_request_and_over_the_socket_again_once_it_passes(ser
         assert worker.status.executors[0].connections == 0
         assert worker.status.is_healthy
         between.refuses = False
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not worker.status.executors[0].connections:
-                await asyncio.sleep(0.02)
+        await until(lambda: worker.status.executors[0].connections == 1)
         await client.enqueue_many([send.job() for _ in range(50)])
         await done(worker, 100)
         jobs = [job async for job in client.jobs(Where.executor_equals("mail"), page_size=200)]
@@ -154,8 +163,7 @@ async def test_whatever_a_proxy_makes_of_websockets_jobs_come_by_request(served,
 
 
 async def test_job_that_takes_longer_than_its_lease_is_kept(served, front, monkeypatch):
-    monkeypatch.setattr(polling, "_LEASE", timedelta(seconds=1))
-    monkeypatch.setattr(polling, "_RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(leases, "_LEASE_SECONDS", 1.0)
     worker = Worker([report], url=front[1])
     async with AsyncClient(served.url) as client, working(worker):
         enqueued = await client.enqueue(report.job())
@@ -165,17 +173,72 @@ async def test_job_that_takes_longer_than_its_lease_is_kept(served, front, monke
 
 
 async def test_job_that_another_took_is_revoked(served, front, monkeypatch):
-    monkeypatch.setattr(polling, "_RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "_LEASE_SECONDS", 1.0)
     worker = Worker([report], url=front[1])
     async with AsyncClient(served.url) as client, working(worker):
         enqueued = await client.enqueue(report.job())
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not worker.status.running:
-                await asyncio.sleep(0.02)
+        await until(lambda: worker.status.running == 1)
         await client.rerun_job(enqueued.id, force=True)
         await done(worker, 1)
         assert worker.status.executors[0].revoked == 1
         assert (await client.get_job(enqueued.id)).status == "complete"
+
+
+async def test_jobs_of_a_lost_connection_are_kept_by_request_and_go_back_with_it(served, front, monkeypatch):
+    """Longer than any lease: nobody else gets them meanwhile."""
+    monkeypatch.setattr(leases, "_LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(line, "_FIRST_POLLING_SECONDS", 0.5)
+    monkeypatch.setattr(line, "_LONGEST_POLLING_SECONDS", 0.5)
+    go_on = asyncio.Event()
+
+    @executor("report")
+    async def wait(_: Job) -> None:
+        await go_on.wait()
+
+    between, url = front
+    between.refuses = False
+    worker = Worker([wait], url=url)
+    async with AsyncClient(served.url) as client, working(worker):
+        await client.enqueue_many([wait.job() for _ in range(3)])
+        await until(lambda: worker.status.running == 3)
+        between.refuses = True
+        between.break_all()
+        await asyncio.sleep(3 * LEASE_SECONDS)
+        assert worker.status.executors[0].connections == 1
+        between.refuses = False
+        await until(lambda: worker.status.executors[0].connections == 2)
+        await asyncio.sleep(3 * LEASE_SECONDS)
+        go_on.set()
+        await done(worker, 3)
+        jobs = [job async for job in client.jobs(Where.executor_equals("report"))]
+        assert {(job.status, job.attempt, job.error_count) for job in jobs} == {("complete", 1, 0)}
+        assert worker.status.executors[0].revoked == 0
+
+
+async def test_slots_that_a_claim_has_asked_for_are_not_lent(served, front):
+    now = most = 0
+    go_on = asyncio.Event()
+
+    async def stay(_: Job) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await go_on.wait()
+        now -= 1
+
+    busy, idle = executor("busy")(stay), executor("idle")(stay)
+    worker = Worker([busy, idle], url=front[1], concurrency=10)
+    async with AsyncClient(served.url) as client, working(worker):
+        await until(lambda: worker._lines[1]._polling.asked == 5)
+        await client.enqueue_many([busy.job() for _ in range(30)])
+        # All but one, which is still asked for.
+        await until(lambda: now == 9)
+        await client.enqueue_many([idle.job() for _ in range(10)])
+        await until(lambda: now == 10)
+        await asyncio.sleep(1)
+        go_on.set()
+        await done(worker, 40)
+    assert most == 10
 
 
 async def test_stop_ends_what_runs_and_takes_nothing_more(served, front):
@@ -183,8 +246,6 @@ async def test_stop_ends_what_runs_and_takes_nothing_more(served, front):
     async with AsyncClient(served.url) as client:
         async with working(worker):
             await client.enqueue_many([report.job() for _ in range(2)])
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not worker.status.running:
-                    await asyncio.sleep(0.02)
+            await until(lambda: worker.status.running == 1)
         jobs = [job async for job in client.jobs(Where.executor_equals("report"))]
         assert sorted(job.status for job in jobs) == ["complete", "scheduled"]

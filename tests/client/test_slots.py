@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rexecutor_client import AsyncClient, Job, Worker, executor
+from rexecutor_client import AsyncClient, Job, Worker, executor, slots
 from rexecutor_client.slots import shares, targets
 
 pytestmark = pytest.mark.timeout(60)
@@ -94,6 +94,24 @@ async def test_busy_executor_uses_the_slots_of_idle_ones_and_gives_them_back(ser
     worker.stop()
     await running
     assert busy.most == SLOTS - 2
+
+
+async def test_slots_that_become_free_later_go_to_whoever_is_full_still(served):
+    busy, short = Crowd("busy"), Crowd("short")
+    worker = Worker([busy.executor, short.executor], url=served.url, concurrency=4)
+    running = asyncio.create_task(worker.run())
+    async with AsyncClient(served.url) as client:
+        await client.enqueue_many([busy.executor.job() for _ in range(4)])
+        await client.enqueue_many([short.executor.job() for _ in range(2)])
+        await until_there_are(busy, 2)
+        await until_there_are(short, 2)
+        await asyncio.sleep(3 * slots._ROUND_SECONDS)
+        assert (busy.now, short.now) == (2, 2)
+        short.go_on.set()
+        await until_there_are(busy, 3)
+        busy.go_on.set()
+    worker.stop()
+    await running
 
 
 async def test_no_more_jobs_are_executed_than_there_are_slots(served):
