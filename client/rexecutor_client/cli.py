@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Group
 
 from .commands.exits import Exit, NotDone, UsageError
 from .commands.text import printable, tell
-from .errors import InvalidRequest, Problem, RexecutorError, ServiceUnreachable
+from .errors import InvalidRequest, InvalidUrl, Problem, RexecutorError, ServiceUnreachable
 from .json_text import NotJson
 from .version import __version__
 
@@ -126,7 +126,7 @@ def _told(error: Exception) -> tuple[str, Exit]:
     match error:
         case CycloptsError():
             return f"{_one_line(str(error))}\nTry `rexecutor {_named(error)}--help`.", Exit.USAGE
-        case UsageError() | NotJson():
+        case UsageError() | NotJson() | InvalidUrl():
             return str(error), Exit.USAGE
         case Problem():
             return "\n".join(_lines_of(error)), Exit.REFUSED

@@ -7,6 +7,10 @@ class RexecutorError(Exception):
     """Anything that this package raises on purpose."""
 
 
+class InvalidUrl(RexecutorError, ValueError):
+    """What is to be the service's URL is none."""
+
+
 class ServiceUnreachable(RexecutorError):
     """The service did not answer, or not in time."""
 

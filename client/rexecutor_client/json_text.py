@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -25,8 +26,16 @@ def encode(value: Any) -> bytes:
     return text
 
 
-def _of_model(value: Any) -> Any:
-    """Return what stands for a value that msgspec does not know: pydantic's models tell it themselves."""
+def _known(value: Any) -> Any:
+    """Return what stands for a value that msgspec does not know: pydantic's models tell it themselves.
+
+    Times of derived classes, as pandas and pendulum have them, it takes for strangers too.
+    """
+    if isinstance(value, datetime):
+        moment = datetime.combine(value.date(), value.time(), value.tzinfo)
+        return moment if moment.tzinfo is None else moment.astimezone(UTC)
+    if isinstance(value, timedelta):
+        return timedelta(seconds=value.total_seconds())
     dump = getattr(value, "model_dump", None)
     if dump is None:
         raise TypeError(f"{type(value).__name__} is neither JSON, a dataclass, a msgspec Struct nor a pydantic model")
@@ -49,4 +58,4 @@ def _has_no_number(value: Any) -> bool:
     return False
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_of_model)
+_encoder = msgspec.json.Encoder(enc_hook=_known)

@@ -283,10 +283,9 @@ class Line:
             async with asyncio.timeout(seconds):
                 await self._unless_abandoned(self._until_idle())
                 return
-        sayings = [self._settling.said(settlement) for settlement in self._jobs.stop()]
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
-                await self._unless_abandoned(_all(sayings))
+                await self._unless_abandoned(self._jobs.stop())
 
     async def _until_idle(self) -> None:
         self._polling.stop()
@@ -314,10 +313,6 @@ class Line:
         await _cancelled([*self._old])
         if self._subscription is not None:
             await self._subscription.close()
-
-
-async def _all(results: list[Any]) -> None:
-    await asyncio.gather(*results, return_exceptions=True)
 
 
 async def _cancelled(tasks: Any) -> None:

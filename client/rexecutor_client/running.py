@@ -14,6 +14,8 @@ from .results import Retry
 from .settlement import Settlement, release_of, settlement_of
 from .settling import Settling
 
+_CLEAN_UP_SECONDS = 2.0
+
 _log = logging.getLogger("rexecutor")
 
 
@@ -115,14 +117,9 @@ class RunningJobs:
             # It was on its way here when the connection broke.
             self.release(job_id, fence)
 
-    def stop(self) -> list[Settlement]:
-        """Cancel what is still executed, and return what is to be said: it failed, and may be tried again at once."""
-        late = [each for each in self._jobs.values() if each.executes]
-        for each in late:
-            each.job.revoked = "stopped"
-            each.task.cancel()
-        error = ExecutionError("cancelled", "the worker stopped before it was done")
-        return [settlement_of(each.job, Retry(None, error)) for each in late]
+    async def stop(self) -> None:
+        """Cancel what is still executed; of each it is said that it failed, and may be tried again at once."""
+        await asyncio.gather(*(self._stop(each) for each in [*self._jobs.values()] if each.executes))
 
     async def until_idle(self) -> None:
         """Wait until all have left."""
@@ -145,16 +142,28 @@ class RunningJobs:
         try:
             result = await self._executor.run(job)
             running = self._jobs.get(job.id)
-            if job.revoked is not None or running is None or running.job is not job:
+            if running is None or running.job is not job:
                 return
             # Before it is said: the credit for another job goes with the word on this one.
             self._free(running)
             self._count(await self._settling.say(settlement_of(job, result)))
-        except asyncio.CancelledError:
-            if job.revoked is None:
-                raise
+        except Exception:  # noqa: BLE001 - else the job would be held for ever
+            _log.exception("job %d: it cannot be said what came of it, and it is given back", job.id)
+            self.release(job.id, job.fence)
         finally:
             self._forget(job)
+
+    async def _stop(self, running: Running) -> None:
+        running.job.revoked = "stopped"
+        running.task.cancel()
+        # What it does at its end is not to run beside the next attempt.
+        await asyncio.wait([running.task], timeout=_CLEAN_UP_SECONDS)
+        if not running.executes and not running.task.cancelled():
+            # It came to a result all the same, which is being said.
+            await asyncio.wait([running.task])
+        elif running.job.revoked == "stopped":
+            error = ExecutionError("cancelled", "the worker stopped before it was done")
+            await self._settling.say(settlement_of(running.job, Retry(None, error)))
 
     async def _release(self, job_id: int, fence: int) -> None:
         await self._settling.say(release_of(job_id, fence))

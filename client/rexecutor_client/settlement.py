@@ -1,6 +1,5 @@
 """What a worker tells the service of a job, over the stream or by request, until the service has an answer to it."""
 
-import logging
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
@@ -8,13 +7,11 @@ from typing import assert_never
 from msgspec import Struct
 
 from .async_client import AsyncClient
-from .errors import InvalidRequest
+from .errors import RexecutorError
 from .job import Ack, ExecutionError, Job
 from .recorded import error_of, reason_of
 from .results import Cancel, Discard, Done, Result, Retry, RunAt, Snooze
 from .subscription import Subscription
-
-_log = logging.getLogger("rexecutor")
 
 _NOW = timedelta(0)
 _LATER = timedelta(hours=1)
@@ -97,12 +94,11 @@ def by_request(client: AsyncClient, settlement: Settlement) -> Awaitable[Ack]:
             return client.release_job(job_id, fence=fence)
 
 
-def repaired(settlement: Settlement, refusal: InvalidRequest) -> Settlement | None:
+def repaired(settlement: Settlement, refusal: RexecutorError) -> Settlement | None:
     """Return what to say instead of something that the service cannot take, so that the job is not held for ever.
 
     That is a retry in an hour with the refusal as its error; None if that was refused as well.
     """
-    _log.error("job %d: the service does not take this %s: %s", settlement.job_id, settlement.kind, refusal)
     if settlement.error.error_type == "refused":
         return None
     error = ExecutionError("refused", f"{settlement.kind} was refused: {refusal}")
@@ -114,12 +110,7 @@ def repaired(settlement: Settlement, refusal: InvalidRequest) -> Settlement | No
 def _time(run_at: RunAt) -> RunAt:
     """Return when to run: never before now, and no further than the service can say; a naive time is a local one."""
     if isinstance(run_at, datetime):
-        return _plain(run_at if run_at.tzinfo is not None else run_at.astimezone(UTC))
+        return run_at if run_at.tzinfo is not None else run_at.astimezone(UTC)
     if not isinstance(run_at, timedelta):
         raise TypeError(f"neither a datetime nor a timedelta: {run_at!r}")
     return min(max(timedelta(seconds=run_at.total_seconds()), _NOW), _MOST_DELAY)
-
-
-def _plain(moment: datetime) -> datetime:
-    """Return the moment without what a class derived from datetime adds: such a one has no JSON."""
-    return datetime.combine(moment.date(), moment.time(), moment.tzinfo).astimezone(UTC)

@@ -6,10 +6,14 @@ from collections.abc import Awaitable
 from typing import Any
 
 from .async_client import AsyncClient
-from .errors import InvalidRequest, JobProblem, Problem, RexecutorError
+from .errors import JobProblem, Problem, RexecutorError
+from .json_text import NotJson
 from .pauses import Pauses
 from .settlement import Settlement, by_request, over_stream, release_of, repaired
 from .subscription import Subscription, SubscriptionLost
+
+_MAY_CHANGE = (401, 403, 408, 425, 429)
+"""Refusals of the client's kind that are none of what was said."""
 
 _log = logging.getLogger("rexecutor")
 
@@ -52,16 +56,18 @@ class Settling:
             except JobProblem as refusal:
                 _log.warning("job %d: %s came too late: %s", settlement.job_id, settlement.kind, refusal)
                 return None
-            except InvalidRequest as refusal:
-                if settlement.kind == "release":
-                    return None
-                settlement = repaired(settlement, refusal) or release_of(settlement.job_id, settlement.fence)
             except SubscriptionLost:
                 # The same fence makes the repeat harmless; without a connection it waits for the next.
                 continue
             except RexecutorError as error:
-                _log.info("job %d: %s not taken yet: %s", settlement.job_id, settlement.kind, error)
-                await pauses.wait(asked=error.retry_after if isinstance(error, Problem) else None)
+                if not _is_for_good(error):
+                    _log.info("job %d: %s not taken yet: %s", settlement.job_id, settlement.kind, error)
+                    await pauses.wait(asked=error.retry_after if isinstance(error, Problem) else None)
+                    continue
+                _log.error("job %d: the service does not take this %s: %s", settlement.job_id, settlement.kind, error)
+                if settlement.kind == "release":
+                    return None
+                settlement = repaired(settlement, error) or release_of(settlement.job_id, settlement.fence)
             else:
                 return settlement
 
@@ -78,3 +84,10 @@ class Settling:
         await asyncio.sleep(0)
         await self._leads_there.wait()
         raise SubscriptionLost(None, "there is a way again")
+
+
+def _is_for_good(error: RexecutorError) -> bool:
+    """Return whether saying the same again comes to the same."""
+    if isinstance(error, Problem):
+        return 400 <= error.status < 500 and error.status not in _MAY_CHANGE
+    return isinstance(error, NotJson)

@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from .errors import UnexpectedAnswer
 from .events import Hello, Revoke
 from .job import ExecutionError, Job, JobStatus
+from .json_text import encode
 
 _FRAME_BYTES = 512 * 1024
 
@@ -64,7 +65,6 @@ _decode = msgspec.json.Decoder(ServerMessage | list[ServerMessage]).decode
 _decode_one = msgspec.json.Decoder(ServerMessage).decode
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _kind = msgspec.json.Decoder(_Kind).decode
-_encode = msgspec.json.Encoder().encode
 _KNOWN = frozenset({"hello", "job", "revoke", "result", "drain"})
 
 
@@ -93,7 +93,7 @@ def acknowledgement_text(
     run_at: datetime | timedelta | None = None,
     error: ExecutionError | None = None,
 ) -> bytes:
-    """Return a message that acknowledges a job."""
+    """Return a message that acknowledges a job. Raises NotJson."""
     message = _Acknowledgement(type=kind, id=job_id, fence=fence, ref=ref)
     if isinstance(run_at, timedelta):
         message.delay = run_at
@@ -101,7 +101,7 @@ def acknowledgement_text(
         message.next_scheduled_at = run_at
     if error is not None:
         message.error = error
-    return _encode(message)
+    return encode(message)
 
 
 def request_text(credits: int) -> bytes:

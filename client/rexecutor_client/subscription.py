@@ -9,12 +9,13 @@ from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from .errors import RexecutorError, ServiceUnreachable, UnexpectedAnswer, problem_of
 from .events import Drain, Event, Hello, Revoke
 from .fences import Fences
 from .job import Ack, ExecutionError, Job
+from .json_text import NotJson
 from .stream_messages import (
     HEARTBEAT,
     DrainMessage,
@@ -168,7 +169,11 @@ class Subscription:
         error: ExecutionError | None = None,
     ) -> Awaitable[Ack]:
         reference, result = self._expect(fence)
-        self._send(acknowledgement_text(kind, job_id, fence, reference, run_at=run_at, error=error))
+        try:
+            self._send(acknowledgement_text(kind, job_id, fence, reference, run_at=run_at, error=error))
+        except NotJson:
+            self._results.pop(reference, None)
+            raise
         return result
 
     def _expect(self, fence: int | None = None) -> tuple[str, asyncio.Future[Any]]:
@@ -313,20 +318,21 @@ async def subscribe(
     except InvalidStatus as refused:
         response = refused.response
         raise refusal_of(response.status_code, response.headers, bytes(response.body or b"")) from refused
-    except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
+    except (OSError, WebSocketException, TimeoutError) as error:
         raise ServiceUnreachable(f"no stream from {url}: {str(error) or type(error).__name__}") from error
 
 
 async def _begun(connection: ClientConnection, fences: Fences) -> Subscription:
     try:
-        hello, *early = decode_frame(await connection.recv(decode=False))
+        messages = decode_frame(await connection.recv(decode=False))
+        hello = messages[0] if messages else None
         if not isinstance(hello, HelloMessage):
             raise UnexpectedAnswer("the stream did not begin with hello")
     except BaseException:
         with suppress(Exception):
             await connection.close()
         raise
-    return Subscription(connection, hello, early, fences=fences)
+    return Subscription(connection, hello, messages[1:], fences=fences)
 
 
 def _address(url: str, executor: str, parameters: dict[str, Any]) -> str:

@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
 import stamina
 
 from .calls import Call
-from .errors import Problem, RexecutorError, ServiceUnreachable, Unavailable, UnexpectedAnswer, problem_of
+from .errors import InvalidUrl, Problem, RexecutorError, ServiceUnreachable, Unavailable, UnexpectedAnswer, problem_of
 from .version import __version__
 
 Answer = TypeVar("Answer")
@@ -28,8 +29,14 @@ _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 def url_of(url: str | None) -> str:
-    """Return the service's URL: what was given, else ``REXECUTOR_URL``, else that of a service on this machine."""
-    return (url or os.environ.get("REXECUTOR_URL") or DEFAULT_URL).rstrip("/")
+    """Return the service's URL: what was given, else ``REXECUTOR_URL``, else that of a service on this machine.
+
+    Raises InvalidUrl.
+    """
+    given = url or os.environ.get("REXECUTOR_URL") or DEFAULT_URL
+    if not _is_address(given):
+        raise InvalidUrl(f"{given!r} is no address of a service: write {DEFAULT_URL}")
+    return given.rstrip("/")
 
 
 def headers_of(api_key: str | None) -> dict[str, str]:
@@ -49,8 +56,8 @@ def time_limits(call: Call[Any], timeout: float) -> Any:
 def unreachable(error: Exception, url: str) -> RexecutorError:
     """Return what a failure of the transport means."""
     reason = str(error) or type(error).__name__
-    if isinstance(error, (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
-        return UnexpectedAnswer(f"{url} is no address of a service: {reason}")
+    if isinstance(error, httpx2.LocalProtocolError):
+        return UnexpectedAnswer(f"{url} cannot be asked this: {reason}")
     return ServiceUnreachable(f"{url} did not answer: {reason}", was_sent=not isinstance(error, _NOT_SENT))
 
 
@@ -98,6 +105,16 @@ def refusal_of(status: int, headers: Mapping[str, str], content: bytes) -> Rexec
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return UnexpectedAnswer(f"cannot read the problem with status {status}: {error}")
     return problem_of(status, document, retry_after=_seconds(headers.get("retry-after")))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # The port is read only when it is asked for.
+        is_service = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_service and not (parts.query or parts.fragment) and url.isprintable() and " " not in url
 
 
 def _seconds(text: str | None) -> float | None:

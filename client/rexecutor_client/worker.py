@@ -65,7 +65,7 @@ class Worker:
         """Run at most ``concurrency`` jobs at once: of each executor its share, and what others leave free.
 
         ``name`` is shown to people; by default it tells the machine and the process. ``drain_seconds`` bounds how long
-        a stop waits for the jobs that run.
+        a stop waits for the jobs that run; those that take longer are cancelled, and tried again at once.
         """
         self._executors = tuple(executors)
         names = [each.name for each in self._executors]
@@ -78,7 +78,7 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._stopping = asyncio.Event()
         self._signals = 0
-        self._refusal: RexecutorError | None = None
+        self._refusal: Exception | None = None
         self._slots = Slots(concurrency)
         limits = [min(each.most_at_once or concurrency, concurrency) for each in self._executors]
         self._lines = [
@@ -134,10 +134,16 @@ class Worker:
         try:
             await line.run(drain_seconds=self._drain_seconds)
         except RexecutorError as refusal:
-            # What runs for other executors may end.
             _log.error("%s: the service refuses this worker: %s", line.status.executor, refusal)
-            self._refusal = self._refusal or refusal
-            self.stop()
+            self._end_with(refusal)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised once all have ended
+            _log.exception("%s: the worker cannot go on", line.status.executor)
+            self._end_with(error)
+
+    def _end_with(self, error: Exception) -> None:
+        """Let what runs for other executors end."""
+        self._refusal = self._refusal or error
+        self.stop()
 
     def _signalled(self) -> None:
         self._signals += 1

@@ -39,7 +39,7 @@ class Stream:
         self._connection = connection
         self._read: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
-    async def hello(self, *, held: list[tuple[int, int]] | None = None) -> None:
+    async def hello(self, *, held: list[tuple[int, int]] | None = None, lease: float = LEASE_SECONDS) -> None:
         """Begin, with another token than the connection before."""
         await self.send(
             type="hello",
@@ -52,12 +52,15 @@ class Stream:
             resumed="resume" in self.query,
             held=[{"id": job_id, "fence": fence} for job_id, fence in held or []],
             credits=int(self.query["prefetch"]),
-            heartbeat_interval=LEASE_SECONDS / 3,
-            lease=LEASE_SECONDS,
+            heartbeat_interval=lease / 3,
+            lease=lease,
         )
 
     async def send(self, **message: Any) -> None:
         await self._connection.send(json.dumps(message))
+
+    async def send_text(self, frame: bytes) -> None:
+        await self._connection.send(frame, text=True)
 
     async def send_job(self, job_id: int = 1, *, fence: int = 1) -> None:
         job = msgspec.to_builtins(handed_out(id=job_id, fence=fence))
@@ -125,10 +128,10 @@ class StandIn:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._streams.get()
 
-    async def begun(self, *, held: list[tuple[int, int]] | None = None) -> Stream:
+    async def begun(self, *, held: list[tuple[int, int]] | None = None, lease: float = LEASE_SECONDS) -> Stream:
         """Wait for the next connection and say hello."""
         stream = await self.connection()
-        await stream.hello(held=held)
+        await stream.hello(held=held, lease=lease)
         return stream
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:

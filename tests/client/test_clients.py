@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rexecutor_client import (
     EnqueuableJob,
     Except,
     ExecutionError,
+    Job,
     JobChanges,
     MaxAge,
     MaxLength,
@@ -26,7 +28,9 @@ from rexecutor_client import (
     Problem,
     PruneSpec,
     Where,
+    Worker,
     errors,
+    executor,
 )
 
 pytestmark = pytest.mark.timeout(60)
@@ -34,6 +38,14 @@ pytestmark = pytest.mark.timeout(60)
 FAILURE = ExecutionError("panic", "it did not work")
 HOUR = timedelta(hours=1)
 ASYNC_ONLY = {"bulk", "subscribe_ready_jobs"}
+
+
+class Moment(datetime):
+    """As libraries derive it."""
+
+
+class Span(timedelta):
+    """As libraries derive it."""
 
 
 class InAThread:
@@ -194,9 +206,23 @@ class TestRefusals:
             await client.enqueue(EnqueuableJob(executor="mail", data=data))
         assert [job async for job in client.jobs(Where.everything())] == []
 
+    async def test_times_of_derived_classes_are_sent_as_plain_ones(self, client):
+        """As pandas and pendulum have them."""
+        at = Moment(2040, 1, 1, tzinfo=UTC)
+        there = await client.enqueue(EnqueuableJob(executor="mail", scheduled_at=at, data={"span": Span(hours=1)}))
+        [job] = [job async for job in client.jobs(Where.scheduled_at_equals(at))]
+        assert (job.id, job.data) == (there.id, {"span": "PT3600S"})
+        later = await client.enqueue(EnqueuableJob(executor="mail", delay=Span(hours=1)))
+        assert abs((await client.get_job(later.id)).scheduled_at - datetime.now(UTC) - HOUR) < timedelta(minutes=1)
+
     async def test_integer_beyond_64_bits_is_refused_by_one_of_the_two(self, client):
         with pytest.raises((NotJson, errors.ValidationError)):
             await client.enqueue(EnqueuableJob(executor="mail", data=2**64))
+
+
+@executor("nothing")
+def nothing(_: Job) -> None:
+    """Do nothing."""
 
 
 class TestNobodyThere:
@@ -206,7 +232,14 @@ class TestNobodyThere:
                 await client.enqueue(EnqueuableJob(executor="mail"))
             assert not await client.is_ready()
 
-    async def test_address_that_is_none(self):
-        async with AsyncClient("gopher://127.0.0.1", retry_seconds=0) as client:
-            with pytest.raises(errors.RexecutorError):
-                await client.service_info()
+    @pytest.mark.parametrize(
+        "url",
+        ["localhost:8000", "gopher://127.0.0.1", "http://", "http://[::1", "http://a:b", "http://a?b=c", "http://a\n"],
+    )
+    @pytest.mark.parametrize("kind", [AsyncClient, Client, partial(Worker, [nothing])], ids=["async", "sync", "worker"])
+    def test_address_that_is_none(self, kind, url, monkeypatch):
+        with pytest.raises(errors.InvalidUrl, match="is no address of a service"):
+            kind(url=url)
+        monkeypatch.setenv("REXECUTOR_URL", url)
+        with pytest.raises(errors.InvalidUrl):
+            kind()

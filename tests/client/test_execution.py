@@ -25,7 +25,6 @@ from rexecutor_client import (
 )
 from rexecutor_client.backoff import Backoff
 from rexecutor_client.results import Result
-from rexecutor_client.settlement import settlement_of
 from tests.client.handed_out import handed_out, recorded
 
 pytestmark = pytest.mark.timeout(60)
@@ -124,21 +123,6 @@ async def test_panic_of_an_extension_is_a_failure():
     for each in (send, send_blocking):
         result = await asyncio.wait_for(each.run(handed_out()), 10)
         assert isinstance(result, Retry)
-
-
-class Moment(datetime):
-    """As libraries derive it."""
-
-
-class Span(timedelta):
-    """As libraries derive it."""
-
-
-@pytest.mark.parametrize("until", [Moment(2040, 1, 1, tzinfo=UTC), Span(hours=1)], ids=["moment", "span"])
-def test_time_of_a_derived_class_is_said_as_a_plain_one(until):
-    run_at = settlement_of(handed_out(), Snooze(until)).run_at
-    assert run_at == until
-    assert type(run_at) in (datetime, timedelta)
 
 
 async def test_cancellation_from_within_is_a_failure_and_from_without_goes_through():

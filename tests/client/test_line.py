@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 
-from rexecutor_client import Cancel, Job, Problem, Worker, executor
+from rexecutor_client import Cancel, Job, Problem, Snooze, Worker, executor, running
 from rexecutor_client.errors import Forbidden, Unauthorized, ValidationError
-from tests.client.stand_in import PATIENCE_SECONDS, Refusal, StandIn
+from rexecutor_client.settlement import Settlement
+from tests.client.stand_in import PATIENCE_SECONDS, Refusal, StandIn, Stream
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -45,12 +47,12 @@ async def mail() -> Mail:
 
 @asynccontextmanager
 async def working(worker: Worker) -> AsyncIterator[None]:
-    running = asyncio.create_task(worker.run())
+    works = asyncio.create_task(worker.run())
     try:
         yield
     finally:
         worker.stop()
-        await asyncio.wait_for(running, PATIENCE_SECONDS)
+        await asyncio.wait_for(works, PATIENCE_SECONDS)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -80,7 +82,7 @@ async def test_refusal_for_one_executor_lets_the_jobs_of_others_end(service, mai
         """Never called."""
 
     worker = Worker([mail.executor, secret], url=service.url)
-    running = asyncio.create_task(worker.run())
+    works = asyncio.create_task(worker.run())
     streams = {each.executor: each for each in (await service.connection(), await service.connection())}
     stream = streams["mail"]
     await stream.hello()
@@ -92,19 +94,41 @@ async def test_refusal_for_one_executor_lets_the_jobs_of_others_end(service, mai
     mail.go_on.set()
     await stream.accept(await stream.next("complete"))
     with pytest.raises(Forbidden):
-        await asyncio.wait_for(running, PATIENCE_SECONDS)
+        await asyncio.wait_for(works, PATIENCE_SECONDS)
     assert worker.status.done == 1
     assert "secret: the service refuses this worker: forbidden" in caplog.text
 
 
+async def test_error_that_nobody_thought_of_ends_the_worker_in_order(service, mail, monkeypatch):
+    @executor("secret")
+    async def secret(_: Job) -> None:
+        """Never called."""
+
+    worker = Worker([mail.executor, secret], url=service.url)
+    works = asyncio.create_task(worker.run())
+    streams = {each.executor: each for each in (await service.connection(), await service.connection())}
+    for stream in streams.values():
+        await stream.hello()
+    await streams["mail"].send_job()
+    await mail.began.wait()
+    monkeypatch.setattr(worker._lines[1]._jobs, "revoke", lambda *_: 1 / 0)
+    await streams["secret"].send(type="revoke", id=1, fence=1, reason="lost")
+    await streams["mail"].next("stop")
+    mail.go_on.set()
+    await streams["mail"].accept(await streams["mail"].next("complete"))
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(works, PATIENCE_SECONDS)
+    assert worker.status.done == 1
+
+
 async def test_worker_that_is_cancelled_takes_its_credits_back(service, mail):
-    running = asyncio.create_task(Worker([mail.executor], url=service.url).run())
+    works = asyncio.create_task(Worker([mail.executor], url=service.url).run())
     stream = await service.begun()
     assert (await stream.next())["type"] == "request"
-    running.cancel()
+    works.cancel()
     assert (await stream.next())["type"] == "stop"
     with pytest.raises(asyncio.CancelledError):
-        await running
+        await works
 
 
 @pytest.mark.parametrize(("status", "slug"), [(429, "too-many-requests"), (503, "not-ready")])
@@ -152,12 +176,12 @@ async def test_worker_that_was_silent_for_a_lease_asks_whether_a_function_blocks
 
 
 async def test_key_that_is_withdrawn_ends_the_worker(service, mail):
-    running = asyncio.create_task(Worker([mail.executor], url=service.url).run())
+    works = asyncio.create_task(Worker([mail.executor], url=service.url).run())
     stream = await service.begun()
     service.refusals.append(Refusal(401, "unauthorized"))
     await stream.close(4401)
     with pytest.raises(Unauthorized):
-        await asyncio.wait_for(running, PATIENCE_SECONDS)
+        await asyncio.wait_for(works, PATIENCE_SECONDS)
 
 
 # What the session still holds.
@@ -174,6 +198,28 @@ async def test_job_that_the_session_holds_no_more_is_stopped(service, mail):
         await until(lambda: mail.revoked == ["lost"])
         assert worker.status.executors[0].revoked == 1
         assert worker.status.running == 0
+
+
+async def test_jobs_are_stopped_when_the_service_is_away_for_a_lease(service, mail):
+    worker = Worker([mail.executor], url=service.url)
+    async with working(worker):
+        first = await service.begun(lease=1)
+        await first.send_job()
+        await mail.began.wait()
+        service.refused["mail"] = Refusal(503, "not-ready")
+        first.abort()
+        await asyncio.sleep(0.5)
+        assert mail.revoked == []
+        await until(lambda: mail.revoked == ["lost"])
+        del service.refused["mail"]
+        await service.begun(held=[])
+
+
+@pytest.mark.parametrize("frame", [b"[]", b'{"type":"drain"}', b"no json"])
+async def test_connection_that_does_not_begin_with_hello_is_tried_again(service, mail, frame):
+    async with working(Worker([mail.executor], url=service.url)):
+        await (await service.connection()).send_text(frame)
+        await service.begun()
 
 
 async def test_job_that_never_came_is_released(service, mail):
@@ -218,14 +264,14 @@ async def test_stale_acknowledgement_is_logged_and_the_job_let_go(service, mail,
 
 async def test_job_that_crosses_the_end_of_a_cancelled_worker_is_released(service, mail):
     worker = Worker([mail.executor], url=service.url)
-    running = asyncio.create_task(worker.run())
+    works = asyncio.create_task(worker.run())
     stream = await service.begun()
     await stream.next("request")
     stream.before_stopped = partial(stream.send_job, 7, fence=3)
-    running.cancel()
+    works.cancel()
     release = await stream.next("release")
     assert (release["id"], release["fence"]) == (7, 3)
-    done, _ = await asyncio.wait([running], timeout=PATIENCE_SECONDS)
+    done, _ = await asyncio.wait([works], timeout=PATIENCE_SECONDS)
     assert done
 
 
@@ -247,20 +293,71 @@ async def test_completion_counts_though_the_job_is_revoked_or_comes_again_before
         assert worker.status.executors[0].revoked == 0
 
 
-async def test_acknowledgement_that_cannot_be_taken_becomes_one_that_can(service, caplog):
+@pytest.mark.parametrize(
+    ("status", "slug"),
+    [(422, "validation-error"), (415, "unsupported-media-type"), (404, "not-found"), (400, "of-a-later-service")],
+)
+async def test_acknowledgement_that_cannot_be_taken_becomes_one_that_can(service, caplog, status, slug):
     @executor("mail")
     async def cancel(_: Job) -> Cancel:
         return Cancel("no more")
 
-    async with working(Worker([cancel], url=service.url)):
+    worker = Worker([cancel], url=service.url)
+    async with working(worker):
         stream = await service.begun()
         await stream.send_job()
-        await stream.refuse(await stream.next("cancel"), 422, "validation-error")
+        await stream.refuse(await stream.next("cancel"), status, slug)
         discard = await stream.next("discard")
         assert discard["error"]["error_type"] == "refused"
-        await stream.refuse(discard, 422, "validation-error")
+        await stream.refuse(discard, status, slug)
+        await stream.refuse(await stream.next("release"), status, slug)
+        await until(lambda: len(worker._lines[0]._jobs) == 0)
+    assert [record.levelno for record in caplog.records if "does not take" in record.message] == [logging.ERROR] * 3
+
+
+class Moment(datetime):
+    """As libraries derive it."""
+
+
+class Span(timedelta):
+    """As libraries derive it."""
+
+
+@pytest.mark.parametrize("until", [Moment(2040, 1, 1, tzinfo=UTC), Span(hours=1)], ids=["moment", "span"])
+async def test_snooze_until_a_time_of_a_derived_class_is_said(service, until):
+    @executor("mail")
+    async def snooze(_: Job) -> Snooze:
+        return Snooze(until)
+
+    async with working(Worker([snooze], url=service.url)):
+        stream = await service.begun()
+        await stream.send_job()
+        said = await stream.next("snooze")
+        assert said.get("next_scheduled_at", "2040-01-01T00:00:00Z") == "2040-01-01T00:00:00Z"
+        assert said.get("delay", "PT3600S") == "PT3600S"
+        await stream.accept(said, "scheduled")
+
+
+async def test_acknowledgement_that_has_no_json_becomes_one_that_has(service, mail, monkeypatch, caplog):
+    """No result is known that comes to that; one would hold its job for ever."""
+    monkeypatch.setattr(running, "settlement_of", lambda job, _: Settlement("snooze", job.id, job.fence, object()))
+    mail.go_on.set()
+    async with working(Worker([mail.executor], url=service.url)):
+        stream = await service.begun()
+        await stream.send_job()
+        retry = await stream.next("retry")
+        assert "cannot be sent as JSON" in retry["error"]["message"]
+        await stream.accept(retry, "retryable")
+
+
+async def test_job_of_which_nothing_can_be_said_is_given_back(service, mail, monkeypatch, caplog):
+    monkeypatch.setattr(running, "settlement_of", lambda *_: 1 / 0)
+    mail.go_on.set()
+    async with working(Worker([mail.executor], url=service.url)):
+        stream = await service.begun()
+        await stream.send_job()
         await stream.accept(await stream.next("release"), "scheduled")
-    assert [record.levelno for record in caplog.records if "does not take" in record.message] == [logging.ERROR] * 2
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_acknowledgement_that_the_service_cannot_take_now_is_sent_again(service, mail):
@@ -294,20 +391,20 @@ async def test_worker_is_elsewhere_while_a_server_that_leaves_hears_its_results(
 
 async def test_job_that_comes_after_the_stop_is_released(service, mail):
     worker = Worker([mail.executor], url=service.url)
-    running = asyncio.create_task(worker.run())
+    works = asyncio.create_task(worker.run())
     stream = await service.begun()
     await until(lambda: worker.status.is_healthy)
     worker.stop()
     await stream.send_job()
     await stream.next("stop")
     await stream.accept(await stream.next("release"), "scheduled")
-    await asyncio.wait_for(running, PATIENCE_SECONDS)
+    await asyncio.wait_for(works, PATIENCE_SECONDS)
     assert mail.revoked == []
 
 
 async def test_job_that_does_not_end_in_time_is_stopped_and_tried_again_at_once(service, mail):
     worker = Worker([mail.executor], url=service.url, drain_seconds=0.1)
-    running = asyncio.create_task(worker.run())
+    works = asyncio.create_task(worker.run())
     stream = await service.begun()
     await stream.send_job()
     await mail.began.wait()
@@ -315,5 +412,56 @@ async def test_job_that_does_not_end_in_time_is_stopped_and_tried_again_at_once(
     retry = await stream.next("retry")
     assert (retry["error"]["error_type"], retry["delay"]) == ("cancelled", "P0D")
     await stream.accept(retry, "retryable")
-    await asyncio.wait_for(running, PATIENCE_SECONDS)
+    await asyncio.wait_for(works, PATIENCE_SECONDS)
     assert mail.revoked == ["stopped"]
+
+
+async def stopped(service: StandIn, function: Callable[[Job], Awaitable[None]]) -> tuple[Stream, "asyncio.Task[None]"]:
+    """Stop a worker whose only job does not end in time."""
+    worker = Worker([executor("mail")(function)], url=service.url, drain_seconds=0.1)
+    works = asyncio.create_task(worker.run())
+    stream = await service.begun()
+    await stream.send_job()
+    await until(lambda: worker.status.running == 1)
+    worker.stop()
+    return stream, works
+
+
+async def test_job_that_is_stopped_cleans_up_before_it_is_tried_again(service):
+    has_cleaned_up = False
+
+    async def send(_: Job) -> None:
+        nonlocal has_cleaned_up
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.2)
+            has_cleaned_up = True
+
+    stream, works = await stopped(service, send)
+    retry = await stream.next("retry")
+    assert has_cleaned_up
+    await stream.accept(retry, "retryable")
+    await asyncio.wait_for(works, PATIENCE_SECONDS)
+
+
+async def test_job_that_comes_to_its_end_when_it_is_stopped_is_complete(service):
+    async def send(_: Job) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    stream, works = await stopped(service, send)
+    said = await stream.next("retry", "complete")
+    assert said["type"] == "complete"
+    await stream.accept(said)
+    await asyncio.wait_for(works, PATIENCE_SECONDS)
+
+
+async def test_result_is_sent_again_while_the_worker_stops(service):
+    async def send(_: Job) -> None:
+        await asyncio.Event().wait()
+
+    stream, works = await stopped(service, send)
+    await stream.refuse(await stream.next("retry"), 503, "database-unavailable")
+    await stream.accept(await stream.next("retry"), "retryable")
+    await asyncio.wait_for(works, PATIENCE_SECONDS)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 import stamina.instrumentation
@@ -10,7 +9,7 @@ from cyclopts import Parameter
 
 from ..job import Job
 from ..sync_client import Client
-from .exits import UsageError
+from ..transport import url_of
 
 # Somebody waits: what is asked again and again for longer is not there.
 _RETRY_SECONDS = 2.0
@@ -32,11 +31,9 @@ class Service:
     json: Annotated[bool, Parameter(help="Print JSON, for programs.", negative=(), show_default=False)] = False
 
     @property
-    def address(self) -> str | None:
-        """The URL, where one is given. Raises UsageError if it is none."""
-        if self.url and not _is_address(self.url):
-            raise UsageError(f"{self.url!r} is no address of a service: write http://127.0.0.1:8000")
-        return self.url
+    def address(self) -> str:
+        """The service's URL. Raises InvalidUrl."""
+        return url_of(self.url)
 
     def client(self) -> Client:
         """Return a client that soon gives up."""
@@ -57,12 +54,3 @@ def members_of(job: Job) -> dict[str, Any]:
     members: dict[str, Any] = msgspec.to_builtins(job)
     del members["deadline"], members["revoked"]
     return members
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        # The port is read only when it is asked for.
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
