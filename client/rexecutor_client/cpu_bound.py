@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from threading import Thread
 from typing import Any
@@ -37,17 +38,21 @@ class Processes:
         async with self._free:
             process = self._idle.pop() if self._idle else _new_process()
             self._busy.add(process)
+            is_at_it = False
             try:
-                running = asyncio.get_running_loop().run_in_executor(process, _call, module, name, is_method, job)
-                result = await running
-            except (asyncio.CancelledError, BrokenExecutor):
-                _end(process)
+                # Whoever runs out of time while it begins leaves it to the next.
+                await _run(process, _prepare, module)
+                is_at_it = True
+                return await _run(process, _call, module, name, is_method, job)
+            except (asyncio.CancelledError, BrokenExecutor) as error:
+                if is_at_it or isinstance(error, BrokenExecutor):
+                    self._busy.discard(process)
+                    _end(process)
                 raise
-            else:
-                self._idle.append(process)
-                return result
             finally:
-                self._busy.discard(process)
+                if process in self._busy:
+                    self._busy.discard(process)
+                    self._idle.append(process)
 
     def close(self) -> None:
         """End all processes, whatever they do."""
@@ -81,6 +86,15 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _run(process: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().run_in_executor(process, function, *arguments)
+
+
+def _prepare(module: str) -> None:
+    with suppress(BaseException):  # it is told once there is a job to tell it of
+        import_module(module)
 
 
 def _call(module: str, name: str, is_method: bool, job: Job[Any, Any]) -> Any:  # noqa: FBT001 - a pool passes no names

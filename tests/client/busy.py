@@ -30,6 +30,19 @@ def die(_: Job) -> None:
     os._exit(3)
 
 
+@executor("unpicklable", cpu_bound=True, max_concurrency=1)
+def unpicklable(job: Job[str]) -> object:
+    """Tell its process in a file, and return what does not find its way out of it."""
+    with Path(job.data).open("a") as told:
+        told.write(f"{os.getpid()}\n")
+    return lambda: None
+
+
+@executor("hurried", cpu_bound=True, max_concurrency=1, timeout=timedelta(milliseconds=100))
+def hurried(_: Job) -> None:
+    """Take less time than a process takes to begin."""
+
+
 @executor("awaits", cpu_bound=True)
 async def wait(_: Job) -> Snooze:
     return Snooze(timedelta(seconds=5))

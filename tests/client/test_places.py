@@ -162,6 +162,21 @@ async def test_process_that_dies_is_a_failure_and_another_takes_its_place():
     busy.die.close()
 
 
+async def test_process_stays_though_a_result_cannot_leave_it(tmp_path):
+    told = tmp_path / "processes"
+    for _ in range(3):
+        assert "pickle" in recorded(await busy.unpicklable.run(handed_out(str(told)))).message
+    assert len({*told.read_text().split()}) == 1
+    busy.unpicklable.close()
+
+
+async def test_timeout_shorter_than_a_process_takes_to_begin_is_met_once_it_has_begun():
+    async with asyncio.timeout(30):
+        while await busy.hurried.run(handed_out()) != Done():
+            pass
+    busy.hurried.close()
+
+
 async def test_process_is_ended_when_its_job_is_given_up(tmp_path):
     told = tmp_path / "process"
     running = asyncio.create_task(busy.spin.run(handed_out(str(told))))

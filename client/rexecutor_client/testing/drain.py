@@ -47,7 +47,23 @@ async def drain(
     most: int,
 ) -> Drained:
     """Run what is due, each executor's best job first; with ``move_to`` also what is still to come."""
-    by_name = {each.name: each for each in executors}
+    try:
+        return await _drained(
+            client, {each.name: each for each in executors}, move_to=move_to, raises=raises, most=most
+        )
+    finally:
+        for each in executors:
+            each.close()
+
+
+async def _drained(
+    client: AsyncClient,
+    by_name: dict[str, Executor[Any, Any]],
+    *,
+    move_to: Callable[[datetime], None] | None,
+    raises: bool,
+    most: int,
+) -> Drained:
     drained = Drained()
     while job := await _next_due(client, by_name, move_to):
         if drained.executions == most:
@@ -61,8 +77,6 @@ async def drain(
         setattr(drained, counted, getattr(drained, counted) + 1)
         if raises:
             _raise_failure(job, result)
-    for each in executors:
-        each.close()
     return drained
 
 
