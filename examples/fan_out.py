@@ -19,12 +19,16 @@ async def album(job: Job[str]) -> None:
     async with AsyncClient() as client, client.bulk() as bulk:
         # Single enqueues, sent a thousand at a time.
         await asyncio.gather(*(bulk.enqueue(picture(job.data, number)) for number in range(PICTURES)))
-        await client.enqueue(finish.job(job.data))
+        await client.enqueue(finish.job(job.data, uniqueness_criteria=once(f"{job.data}/finish")))
 
 
 def picture(name: str, number: int) -> EnqueuableJob:
-    criteria = UniquenessCriteria(key=f"{name}/{number}", statuses=("scheduled", "executing", "retryable", *ENDED))
-    return shrink.job(number, tags=[name], priority=1, uniqueness_criteria=criteria)
+    return shrink.job(number, tags=[name], priority=1, uniqueness_criteria=once(f"{name}/{number}"))
+
+
+def once(key: str) -> UniquenessCriteria:
+    """Whatever has become of the first with this key."""
+    return UniquenessCriteria(key=key, statuses=("scheduled", "executing", "retryable", *ENDED))
 
 
 @executor("example-shrink")

@@ -13,12 +13,12 @@ AT = time(2, 30, tzinfo=UTC)
 
 @executor("example-report", max_attempts=10, timeout=timedelta(minutes=30))
 async def report(job: Job[date]) -> None:
-    print(f"report of {job.data}, written by attempt {job.attempt}")
-    # Last, so that a report that fails is tried again before the next night's is thought of. A worker that dies right
-    # here has written the report and enqueued nothing: it is run again, and so is the line below.
+    # First, so that the nights go on though this report may fail for good. Each attempt asks for the next one, which
+    # is there once.
     async with AsyncClient() as client:
         following = await enqueue(client, job.data + timedelta(days=1))
         print(f"the next one is job {following.id}")
+    print(f"report of {job.data}, written by attempt {job.attempt}")
 
 
 def job_of(day: date) -> EnqueuableJob:
@@ -29,8 +29,8 @@ def job_of(day: date) -> EnqueuableJob:
         uniqueness_criteria=UniquenessCriteria(
             key=f"report of {day}",
             executor=True,
-            # Also when it has run already: then it is not wanted again.
-            statuses=("scheduled", "executing", "retryable", "complete"),
+            # Also when it has ended already: then it is not wanted again.
+            statuses=("scheduled", "executing", "retryable", "complete", "cancelled", "discarded"),
         ),
     )
 

@@ -29,22 +29,25 @@ function acknowledge(job, message) {
 
 async function work(job) {
   held.set(job.id, job.fence);
+  let outcome = { type: "complete" };
   try {
     await run(job);
-    if (held.get(job.id) === job.fence) acknowledge(job, { type: "complete" });
   } catch (error) {
     const failure = { error_type: error.name, message: error.stack ?? String(error) };
     const last = job.attempt >= job.max_attempts;
-    acknowledge(job, last ? { type: "discard", error: failure } : { type: "retry", delay: 0.5 * 2 ** job.attempt, error: failure });
-  } finally {
-    if (held.get(job.id) === job.fence) held.delete(job.id);
+    outcome = last ? { type: "discard", error: failure } : { type: "retry", delay: 0.5 * 2 ** job.attempt, error: failure };
   }
+  if (held.get(job.id) !== job.fence) return; // another's by now
+  held.delete(job.id);
+  acknowledge(job, outcome);
 }
 
 function take(message) {
   switch (message.type) {
     case "hello":
       resume = message.resume;
+      // What we work on and the session does not hold is another's; we were away for too long.
+      for (const [id, fence] of held) if (!message.held.some((each) => each.id === id && each.fence === fence)) held.delete(id);
       // What is held by the session but unknown here was on its way when the connection broke.
       for (const { id, fence } of message.held)
         if (held.get(id) !== fence && !unconfirmed.has(`${id}/${fence}`)) send({ type: "release", id, fence });
@@ -59,8 +62,10 @@ function take(message) {
       if (held.get(message.id) === message.fence) held.delete(message.id);
       break;
     case "result":
-      if (!message.ok) console.log(`${message.ref}: ${message.problem.detail}`);
-      unconfirmed.delete(message.ref);
+      if (!message.ok) console.log(`${message.ref}: ${message.problem.detail ?? message.problem.title}`);
+      // What the service cannot take now it may take later; what it refuses is over.
+      if (message.ok || message.problem.status < 500) unconfirmed.delete(message.ref);
+      else setTimeout(() => unconfirmed.has(message.ref) && send(unconfirmed.get(message.ref)), 1_000);
       break;
   }
   if (stopping && held.size === 0 && unconfirmed.size === 0) socket.close();

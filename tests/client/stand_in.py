@@ -119,7 +119,14 @@ class StandIn:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["StandIn"]:
         """Listen on a port of this machine."""
-        async with serve(self._serve, "127.0.0.1", 0, process_request=self._answer, close_timeout=1) as server:
+        async with serve(
+            self._serve,
+            "127.0.0.1",
+            0,
+            process_request=self._answer,
+            subprotocols=["rexecutor.v1"],  # type: ignore[list-item]  # a NewType of str
+            close_timeout=1,
+        ) as server:
             self.url = f"http://127.0.0.1:{_port(server)}"
             yield self
 

@@ -1,11 +1,13 @@
 """The examples, run as they are against a service."""
 
+import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from rexecutor_client import Client, EnqueuableJob, Where
+from tests.client.stand_in import StandIn
 from tests.end_to_end.server import Server, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -132,3 +135,17 @@ class TestJavaScript:
             wait_until(lambda: client.get_job(job_id).status == "complete")
             assert client.get_job(job_id).attempt == 1
             assert "again" in log.read_text()
+
+    async def test_acknowledgement_is_sent_again_until_it_is_taken(self, tmp_path):
+        async with StandIn().running() as service:
+            worker = await asyncio.create_subprocess_exec(
+                *node(), "worker.mjs", cwd=EXAMPLES, env=os.environ | {"REXECUTOR_URL": service.url}, stdout=DEVNULL
+            )
+            try:
+                stream = await service.begun()
+                await stream.send_job()
+                await stream.refuse(await stream.next("complete"), 503, "database-unavailable")
+                await stream.accept(await stream.next("complete"))
+            finally:
+                worker.kill()
+                await worker.wait()
