@@ -13,7 +13,8 @@ from .errors import InvalidRequest
 from .job import EnqueuableJob, Enqueued
 from .json_text import encode
 
-_MAX_BYTES = 8 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
+"""Of the jobs of one bulk."""
 _MAX_WAITING = 10_000
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 _POINTER = re.compile(r"/jobs/(\d+)(?:/|$)")
@@ -115,7 +116,7 @@ class Bulk:
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        room = _MAX_BYTES
+        room = MAX_BYTES
         while self._waiting and len(batch) < self._max_jobs:
             room -= len(self._waiting[0].text)
             if room < 0 and batch:
@@ -130,7 +131,7 @@ class Bulk:
             try:
                 results = await self._send(calls.enqueue_texts([each.text for each in batch]))
             except InvalidRequest as refusal:
-                refused = _refused(refusal, len(batch))
+                refused = refused_of(refusal, len(batch))
                 _fail([each for index, each in enumerate(batch) if index in refused], refusal)
                 batch = [each for index, each in enumerate(batch) if index not in refused]
             except Exception as error:  # noqa: BLE001 - each caller gets it
@@ -147,7 +148,7 @@ class Bulk:
                 return
 
 
-def _refused(refusal: InvalidRequest, count: int) -> set[int]:
+def refused_of(refusal: InvalidRequest, count: int) -> set[int]:
     """Return the places of those that the refusal names; where it names none, of all."""
     found = (_POINTER.match(error.get("pointer", "")) for error in refusal.errors)
     named = {int(match[1]) for match in found if match is not None}

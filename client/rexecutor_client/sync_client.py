@@ -13,6 +13,7 @@ from .errors import Problem, RexecutorError, ServiceUnreachable
 from .fences import Fences
 from .job import Ack, EnqueuableJob, Enqueued, ExecutionError, ExecutorSummary, Job, JobChanges, LeaseRenewed, Page
 from .pruning import PruneSpec
+from .sync_bulk import SyncBulk
 from .transport import (
     LIMITS,
     RETRY_SECONDS,
@@ -129,6 +130,10 @@ class Client:
     def enqueue_many(self, jobs: Sequence[EnqueuableJob], *, idempotency_key: str | None = None) -> list[Enqueued]:
         """Store all of the jobs or none; the results stand in their order, and later jobs see earlier ones."""
         return self._send(calls.enqueue_many(jobs, idempotency_key=idempotency_key))
+
+    def bulk(self, *, max_jobs: int = 1_000) -> SyncBulk:
+        """Return a context that collects single enqueues into bulks."""
+        return SyncBulk(self._send, max_jobs=max_jobs)
 
     def get_job(self, job_id: int) -> Job:
         """Return a job."""

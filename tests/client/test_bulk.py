@@ -2,13 +2,26 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 
-from rexecutor_client import AsyncClient, EnqueuableJob, Enqueued, EnqueueOutcome, NotJson, Where, bulk, errors
+from rexecutor_client import (
+    AsyncClient,
+    Client,
+    EnqueuableJob,
+    Enqueued,
+    EnqueueOutcome,
+    NotJson,
+    Where,
+    bulk,
+    errors,
+    sync_bulk,
+)
 from rexecutor_client.bulk import Bulk
+from rexecutor_client.sync_bulk import SyncBulk
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -93,7 +106,7 @@ async def test_whoever_gives_up_outside_keeps_no_room(monkeypatch):
 
 
 async def test_bulk_of_long_jobs_is_cut(monkeypatch):
-    monkeypatch.setattr(bulk, "_MAX_BYTES", 10_000)
+    monkeypatch.setattr(bulk, "MAX_BYTES", 10_000)
     service = Service()
     service.may_answer.set()
     async with Bulk(service, max_jobs=1_000) as collected:
@@ -162,3 +175,56 @@ class TestAgainstAService:
                 enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(2_500)]
             assert all(each.done() for each in enqueuing) or await asyncio.gather(*enqueuing)
             assert len([found async for found in client.jobs(Where.everything(), page_size=1_000)]) == 2_500
+
+
+class TestWithoutAsyncio:
+    """The same for programs without asyncio."""
+
+    def test_bulk_is_sent_when_it_is_full_and_the_last_at_the_end(self, url):
+        with Client(url) as client:
+            with client.bulk(max_jobs=10) as collected:
+                stored = [collected.enqueue(job(n)) for n in range(25)]
+                assert [each.done() for each in stored] == [n < 20 for n in range(25)]
+            ids = [each.result(0).id for each in stored]
+            assert [found.id for found in client.jobs(Where.everything())] == sorted(ids, reverse=True)
+
+    def test_one_wrong_job_keeps_no_other_out_and_is_raised_at_the_end(self, url):
+        wrong = EnqueuableJob(executor="mail", max_attempts=0)
+        with Client(url) as client:
+            with pytest.raises(errors.ValidationError), client.bulk() as collected:
+                stored = [collected.enqueue(job(n) if n % 7 else wrong) for n in range(50)]
+            refused = [n for n, each in enumerate(stored) if isinstance(each.exception(0), errors.ValidationError)]
+            assert refused == [*range(0, 50, 7)]
+            assert len([*client.jobs(Where.everything())]) == 42
+
+    def test_bulk_of_long_jobs_is_cut(self, monkeypatch):
+        monkeypatch.setattr(sync_bulk, "MAX_BYTES", 10_000)
+        sizes: list[int] = []
+
+        def send(call: Any) -> list[Enqueued]:
+            sizes.append(len(msgspec.json.decode(call.body)["jobs"]))
+            return [Enqueued(n, EnqueueOutcome.INSERTED) for n in range(sizes[-1])]
+
+        with SyncBulk(send, max_jobs=1_000) as collected:
+            for n in range(9):
+                collected.enqueue(job(n, pad=3_000))
+        assert sizes == [3, 3, 3]
+
+    def test_service_that_is_away_stops_whoever_goes_on_enqueuing(self):
+        with Client("http://127.0.0.1:1", retry_seconds=0) as client, client.bulk(max_jobs=2) as collected:
+            first = collected.enqueue(job(0))
+            with pytest.raises(errors.ServiceUnreachable):
+                collected.enqueue(job(1))
+            assert isinstance(first.exception(0), errors.ServiceUnreachable)
+
+    def test_interrupt_ends_it_at_once(self):
+        collected = SyncBulk(lambda _: pytest.fail("sent"), max_jobs=10)
+        waiting = collected.enqueue(job(0))
+        collected.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        assert waiting.cancelled()
+
+    def test_threads_share_one(self, url):
+        with Client(url) as client, ThreadPoolExecutor(8) as threads:
+            with client.bulk(max_jobs=7) as collected:
+                stored = [*threads.map(lambda n: collected.enqueue(job(n)), range(200))]
+            assert len({each.result(0).id for each in stored}) == 200
