@@ -33,7 +33,7 @@ async function work(job) {
   try {
     await run(job);
   } catch (error) {
-    const failure = { error_type: error.name, message: error.stack ?? String(error) };
+    const failure = { error_type: error?.name ?? typeof error, message: error?.stack ?? String(error) };
     const last = job.attempt >= job.max_attempts;
     outcome = last ? { type: "discard", error: failure } : { type: "retry", delay: 0.5 * 2 ** job.attempt, error: failure };
   }
@@ -85,7 +85,7 @@ function connect(pause = 100) {
   });
   socket.addEventListener("close", () => {
     clearInterval(heartbeat);
-    if (stopping) process.exit(0);
+    if (stopping && held.size === 0 && unconfirmed.size === 0) process.exit(0);
     setTimeout(() => connect(Math.min(pause * 2, 5_000)), pause * (0.5 + Math.random()));
   });
   socket.addEventListener("error", () => {}); // the close follows

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from contextlib import suppress
 from importlib import import_module
 from threading import Thread
 from typing import Any
@@ -36,23 +35,39 @@ class Processes:
             raise TypeError(f"{name} is no function of a module: a process of its own would not find it")
         is_method = getattr(function, "__self__", None) is owner
         async with self._free:
-            process = self._idle.pop() if self._idle else _new_process()
-            self._busy.add(process)
-            is_at_it = False
+            process = await self._ready()
             try:
-                # Whoever runs out of time while it begins leaves it to the next.
-                await _run(process, _prepare, module)
-                is_at_it = True
                 return await _run(process, _call, module, name, is_method, job)
-            except (asyncio.CancelledError, BrokenExecutor) as error:
-                if is_at_it or isinstance(error, BrokenExecutor):
-                    self._busy.discard(process)
-                    _end(process)
+            except (asyncio.CancelledError, BrokenExecutor):
+                self._busy.discard(process)
+                _end(process)
                 raise
             finally:
-                if process in self._busy:
-                    self._busy.discard(process)
-                    self._idle.append(process)
+                self._give_back(process)
+
+    async def _ready(self) -> ProcessPoolExecutor:
+        """Return a process that has begun; whoever runs out of time meanwhile leaves it to the next."""
+        while True:
+            is_new = not self._idle
+            process = _new_process() if is_new else self._idle.pop()
+            self._busy.add(process)
+            try:
+                await _run(process, os.getpid)
+            except asyncio.CancelledError:
+                self._give_back(process)
+                raise
+            except BrokenExecutor:
+                self._busy.discard(process)
+                if is_new:
+                    raise
+                # It was ended while it had nothing to do, as where memory is short: that is not this job's fault.
+            else:
+                return process
+
+    def _give_back(self, process: ProcessPoolExecutor) -> None:
+        if process in self._busy:
+            self._busy.discard(process)
+            self._idle.append(process)
 
     def close(self) -> None:
         """End all processes, whatever they do."""
@@ -90,11 +105,6 @@ def _end_with_parent() -> None:
 
 def _run(process: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
     return asyncio.get_running_loop().run_in_executor(process, function, *arguments)
-
-
-def _prepare(module: str) -> None:
-    with suppress(BaseException):  # it is told once there is a job to tell it of
-        import_module(module)
 
 
 def _call(module: str, name: str, is_method: bool, job: Job[Any, Any]) -> Any:  # noqa: FBT001 - a pool passes no names

@@ -9,6 +9,8 @@ from .errors import JobProblem, RexecutorError
 from .running import Lease, Running, RunningJobs
 
 _LEASE_SECONDS = 60.0
+_TRIES = 8
+"""About so often a renewal that failed is tried again before the lease has run out by half."""
 _SHORTEST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -45,7 +47,7 @@ class Leases:
             for running, lease in leased:
                 if clock() >= lease.ends_at:
                     self._jobs.revoke(running.job.id, running.job.fence, "lost")
-                if clock() >= lease.renew_at and not lease.is_being_renewed:
+                elif clock() >= lease.renew_at and not lease.is_being_renewed:
                     self._renew_soon(running, lease)
             pause = min(lease.renew_at for _, lease in leased) - clock()
             await asyncio.sleep(min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
@@ -58,13 +60,16 @@ class Leases:
 
     async def _renew(self, running: Running, lease: Lease) -> None:
         job = running.job
-        began_at = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        began_at = clock()
         try:
             await self._client.renew_lease(job.id, fence=job.fence, lease=timedelta(seconds=self.seconds))
         except JobProblem:
             self._jobs.revoke(job.id, job.fence, "lost")
+            lease.renew_at = lease.ends_at
         except RexecutorError as error:
             _log.info("job %d: lease not renewed: %s", job.id, error)
+            lease.renew_at = clock() + (lease.ends_at - began_at) / _TRIES
         else:
             lease.begin(began_at, self.seconds)
             lease.is_its_own = True

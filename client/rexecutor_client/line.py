@@ -83,6 +83,7 @@ class Line:
         self._is_polling = False
         self._is_ending = False
         self._connections = 0
+        self._open: set[Subscription] = set()
         self._old: set[asyncio.Task[None]] = set()
         """Old connections: what still comes over them, and their end."""
 
@@ -91,7 +92,7 @@ class Line:
         """How it does."""
         return LineStatus(
             executor=self._executor.name,
-            connected=self._is_connected or self._is_polling,
+            connected=self._is_connected or (self._is_polling and self._polling.is_heard),
             running=self._jobs.executing,
             done=self._jobs.done,
             failed=self._jobs.failed,
@@ -163,6 +164,7 @@ class Line:
     def _adopt(self, subscription: Subscription) -> None:
         """Take the session up where it was."""
         self._subscription = subscription
+        self._open.add(subscription)
         self._token = subscription.hello.resume
         self._connections += 1
         self._is_connected = True
@@ -212,9 +214,13 @@ class Line:
             self._subscription = None
             self._settling.lost()
             self._credits.lose()
-            self._jobs.lose_connection(subscription.hello.lease)
+            self._jobs.lose_connection(subscription.alive_at, subscription.hello.lease)
             self._leases.keep()
-        self._go_on_beside(subscription.close())
+        self._go_on_beside(self._close(subscription))
+
+    async def _close(self, subscription: Subscription) -> None:
+        await subscription.close()
+        self._open.discard(subscription)
 
     def _leave(self, subscription: Subscription) -> None:
         """Connect elsewhere while the server that leaves still takes acknowledgements."""
@@ -270,10 +276,8 @@ class Line:
         self._make_room()
 
     async def narrow(self, window: int) -> None:
-        """Give slots back; those that execute a job follow once it has ended."""
+        """Give slots back; those that execute a job, or that a claim has asked for, follow once it has ended."""
         await self._credits.narrow(window)
-        if self.used > window:
-            await self._polling.ask_anew()
 
     # The end.
 
@@ -288,9 +292,12 @@ class Line:
                 await self._unless_abandoned(self._jobs.stop())
 
     async def _until_idle(self) -> None:
-        self._polling.stop()
-        await self._credits.stop()
+        await self._take_no_more()
         await self._jobs.until_idle()
+
+    async def _take_no_more(self) -> None:
+        await self._credits.stop()
+        await self._polling.stop()
 
     async def _unless_abandoned(self, work: Coroutine[Any, Any, None]) -> None:
         tasks = [asyncio.create_task(work), asyncio.create_task(self._abandoned.wait())]
@@ -303,16 +310,16 @@ class Line:
         self._is_ending = True
         if not self._abandoned.is_set():
             # Nothing comes any more that nobody would take, also when this is cancelled: what crossed is given back.
-            await self._credits.stop()
+            await self._take_no_more()
             await asyncio.sleep(0)
-        elif self._subscription is not None:
-            self._subscription.abort()
+        else:
+            for each in self._open:
+                each.abort()
         await _cancelled(tasks)
-        await self._jobs.cancel()
+        await self._jobs.end()
         await self._leases.close()
         await _cancelled([*self._old])
-        if self._subscription is not None:
-            await self._subscription.close()
+        await asyncio.gather(*(each.close() for each in self._open))
 
 
 async def _cancelled(tasks: Any) -> None:

@@ -16,7 +16,8 @@ from .running import RunningJobs
 FOR_GOOD = (Unauthorized, Forbidden, NotFound, InvalidRequest)
 """Refusals that no later attempt changes."""
 
-_WAIT = timedelta(seconds=20)
+_WAIT = timedelta(seconds=5)
+"""Not longer: a claim that is out is never given up, since its answer may be on its way."""
 _MAX_CLAIM = 1_000
 
 _log = logging.getLogger("rexecutor")
@@ -37,23 +38,19 @@ class Polling:
         self._stopped = False
         self.asked = 0
         """For how many jobs it has asked."""
+        self.is_heard = True
+        """Whether the last claim had an answer."""
 
     def wake(self) -> None:
         """Hear that there may be room for more jobs."""
         self._room_changed.set()
 
-    def stop(self) -> None:
-        """Claim no more. A claim that is given up gives back what it brings."""
+    async def stop(self) -> None:
+        """Claim no more; what the claim that is out still brings is given back."""
         self._stopped = True
-        if self._claim is not None:
-            self._claim.cancel()
-
-    async def ask_anew(self) -> None:
-        """Give up the claim that is out; the next asks for what there is room for by then."""
         if self._claim is not None and not self._claim.done():
-            self._claim.cancel()
-            await asyncio.wait([self._claim])
-            # Its reader has to come before whoever asks how much has been asked for.
+            await asyncio.wait([self._claim], timeout=_WAIT.total_seconds() + 1)
+            # Whoever reads it has been woken.
             await asyncio.sleep(0)
 
     async def claim(self, room: Callable[[], int], *, seconds: float) -> None:
@@ -68,9 +65,11 @@ class Polling:
             try:
                 await self._claim_once(min(free, _MAX_CLAIM), min(_WAIT, timedelta(seconds=left)))
                 pauses.begin_again()
+                self.is_heard = True
             except FOR_GOOD:
                 raise
             except RexecutorError as error:
+                self.is_heard = False
                 _log.info("%s: no jobs by request: %s", self._executor, error)
                 await pauses.wait()
 
@@ -95,7 +94,10 @@ class Polling:
             await asyncio.wait([self._claim])
             if not self._claim.cancelled():
                 for job in self._claim.result():
-                    self._jobs.start(job, lease_seconds=self._leases.seconds)
+                    if self._stopped:
+                        self._jobs.release(job.id, job.fence)
+                    else:
+                        self._jobs.start(job, lease_seconds=self._leases.seconds)
                 self._leases.keep()
         finally:
             self._claim.cancel()

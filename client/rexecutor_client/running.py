@@ -29,7 +29,7 @@ class Lease(Struct):
     is_being_renewed: bool = False
 
     def begin(self, now: float, seconds: float) -> None:
-        """Last for so long from now."""
+        """Last for so long from then."""
         self.ends_at = now + seconds
         self.renew_at = now + seconds / 3
 
@@ -74,7 +74,8 @@ class RunningJobs:
             # It came back under a new fence before the old execution was told, or before the answer to it.
             self.revoke(job.id, earlier.job.fence, "lost")
             self._keep(earlier.task)
-        lease = None if lease_seconds is None else _lease_of(lease_seconds, is_its_own=True)
+        now = asyncio.get_running_loop().time()
+        lease = None if lease_seconds is None else _lease_of(now, lease_seconds, is_its_own=True)
         self._jobs[job.id] = Running(job, asyncio.create_task(self._run(job)), lease=lease)
         self.executing += 1
 
@@ -96,12 +97,14 @@ class RunningJobs:
         _log.info("job %d: revoked (%s)", job_id, reason)
         self._free(running)
         running.task.cancel()
+        # What it does at its end is waited for.
+        self._keep(running.task)
 
-    def lose_connection(self, lease_seconds: float) -> None:
-        """Hear that nothing renews the session's lease any more, which is so long."""
+    def lose_connection(self, alive_at: float, lease_seconds: float) -> None:
+        """Hear that nothing renews the session's lease any more, which is so long, and when it was alive for sure."""
         for running in self._jobs.values():
             if running.lease is None:
-                running.lease = _lease_of(lease_seconds, is_its_own=False)
+                running.lease = _lease_of(alive_at, lease_seconds, is_its_own=False)
 
     def keep_only(self, held: Iterable[HeldJob]) -> None:
         """Agree with the service on what the session holds after a time without a connection."""
@@ -128,12 +131,14 @@ class RunningJobs:
         while tasks := self._tasks():
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    async def cancel(self) -> None:
-        """End all without a word."""
-        tasks = self._tasks()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def end(self) -> None:
+        """End all without a word, but let what is being given back be said; after a while whatever has not ended."""
+        for each in [*self._jobs.values()]:
+            each.task.cancel()
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=_CLEAN_UP_SECONDS)
+        for word in [*self._words]:
+            word.cancel()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [*(each.task for each in self._jobs.values()), *self._words]
@@ -195,7 +200,7 @@ class RunningJobs:
                 self._freed()
 
 
-def _lease_of(seconds: float, *, is_its_own: bool) -> Lease:
+def _lease_of(begin: float, seconds: float, *, is_its_own: bool) -> Lease:
     lease = Lease(0.0, 0.0, is_its_own)
-    lease.begin(asyncio.get_running_loop().time(), seconds)
+    lease.begin(begin, seconds)
     return lease

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from .async_client import AsyncClient
-from .errors import JobProblem, Problem, RexecutorError
+from .errors import JobProblem, Problem, RexecutorError, UnexpectedAnswer
 from .json_text import NotJson
 from .pauses import Pauses
 from .settlement import Settlement, by_request, over_stream, release_of, repaired
@@ -14,6 +14,7 @@ from .subscription import Subscription, SubscriptionLost
 
 _MAY_CHANGE = (401, 403, 408, 425, 429)
 """Refusals of the client's kind that are none of what was said."""
+_TRIES = 3
 
 _log = logging.getLogger("rexecutor")
 
@@ -50,6 +51,7 @@ class Settling:
         None if it came too late: that is logged, and the job is another's.
         """
         pauses = Pauses()
+        unheard = 0
         while True:
             try:
                 await self.said(settlement)
@@ -60,14 +62,18 @@ class Settling:
                 # The same fence makes the repeat harmless; without a connection it waits for the next.
                 continue
             except RexecutorError as error:
-                if not _is_for_good(error):
-                    _log.info("job %d: %s not taken yet: %s", settlement.job_id, settlement.kind, error)
+                unheard += isinstance(error, UnexpectedAnswer)
+                # Something between may not like its words. A complete has none: it may wait.
+                if not _is_for_good(error) and (unheard < _TRIES or settlement.kind == "complete"):
+                    level = logging.WARNING if isinstance(error, UnexpectedAnswer) else logging.INFO
+                    _log.log(level, "job %d: %s not taken yet: %s", settlement.job_id, settlement.kind, error)
                     await pauses.wait(asked=error.retry_after if isinstance(error, Problem) else None)
                     continue
                 _log.error("job %d: the service does not take this %s: %s", settlement.job_id, settlement.kind, error)
                 if settlement.kind == "release":
                     return None
                 settlement = repaired(settlement, error) or release_of(settlement.job_id, settlement.fence)
+                unheard = 0
             else:
                 return settlement
 

@@ -34,7 +34,7 @@ class Sharer(Protocol):
         """Take more slots."""
 
     async def narrow(self, window: int) -> None:
-        """Give slots back; those that execute a job follow once it has ended."""
+        """Give slots back; those that are taken follow once they have become free."""
 
 
 class Slots:

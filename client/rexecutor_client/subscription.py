@@ -68,6 +68,8 @@ class Subscription:
         self._results: dict[str, tuple[asyncio.Future[Any], int | None]] = {}
         """For each reference who waits, and the fence that its acknowledgement bears."""
         self._lost: RexecutorError | None = None
+        self.alive_at = asyncio.get_running_loop().time()
+        """Since when the service may have heard nothing, by the event loop's clock."""
         for message in early:
             self._take(message)
         self._tasks = [asyncio.create_task(work) for work in (self._read(), self._write(), self._watch())]
@@ -218,13 +220,16 @@ class Subscription:
     async def _watch(self) -> None:
         """Be heard and hear, or take the connection for lost: half of it may be gone without a word."""
         interval = self.hello.heartbeat_interval
+        clock = asyncio.get_running_loop().time
         with suppress(ConnectionClosed):
             while True:
                 await asyncio.sleep(interval)
+                asked_at = clock()
                 try:
                     # The ping too: to a peer that does not read it would wait for ever.
                     async with asyncio.timeout(interval):
                         await (await self._connection.ping())
+                    self.alive_at = asked_at
                 except TimeoutError:
                     self._connection.transport.abort()
                     return
@@ -337,4 +342,4 @@ async def _begun(connection: ClientConnection, fences: Fences) -> Subscription:
 
 def _address(url: str, executor: str, parameters: dict[str, Any]) -> str:
     given = urlencode({name: value for name, value in parameters.items() if value is not None})
-    return f"{url.replace('http', 'ws', 1)}/v1/executors/{quote(executor, safe='')}/subscribe?{given}"
+    return f"ws{url[len('http') :]}/v1/executors/{quote(executor, safe='')}/subscribe?{given}"

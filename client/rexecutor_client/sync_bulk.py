@@ -1,8 +1,8 @@
 """Collects single enqueues into bulks, for programs without asyncio."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
-from threading import Lock
+from concurrent.futures import CancelledError, Future
+from threading import RLock
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -26,7 +26,7 @@ class SyncBulk:
         """Send bulks of at most ``max_jobs`` with ``send``."""
         self._send = send
         self._max_jobs = max_jobs
-        self._lock = Lock()
+        self._lock = RLock()  # a callback of a future may enqueue
         self._waiting: list[_Waiting] = []
         self._bytes = 0
         self._refusal: InvalidRequest | None = None
@@ -41,8 +41,7 @@ class SyncBulk:
         with self._lock:
             if error is None or isinstance(error, Exception):
                 self._store_all()
-            for each in self._waiting:
-                each.stored.cancel()
+            _fail(self._waiting, CancelledError())
         if error is None and self._refusal is not None:
             raise self._refusal
 
@@ -54,6 +53,8 @@ class SyncBulk:
         """
         text = encode(job)
         stored: Future[Enqueued] = Future()
+        # It cannot be cancelled: the job would be stored all the same.
+        stored.set_running_or_notify_cancel()
         with self._lock:
             if self._bytes + len(text) > MAX_BYTES:
                 self._store_all()

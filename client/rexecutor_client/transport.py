@@ -110,9 +110,9 @@ def refusal_of(status: int, headers: Mapping[str, str], content: bytes) -> Rexec
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        # The port is read only when it is asked for.
-        is_service = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        # The port is read only when it is asked for; httpx2 looks at the name of the host too.
+        is_service = httpx2.URL(url).scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx2.InvalidURL):
         return False
     return is_service and not (parts.query or parts.fragment) and url.isprintable() and " " not in url
 

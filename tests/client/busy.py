@@ -30,6 +30,12 @@ def die(_: Job) -> None:
     os._exit(3)
 
 
+@executor("tells", cpu_bound=True, max_concurrency=1)
+def tell(job: Job[str]) -> None:
+    """Tell its process in a file."""
+    Path(job.data).write_text(str(os.getpid()))
+
+
 @executor("unpicklable", cpu_bound=True, max_concurrency=1)
 def unpicklable(job: Job[str]) -> object:
     """Tell its process in a file, and return what does not find its way out of it."""

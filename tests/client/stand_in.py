@@ -89,6 +89,10 @@ class Stream:
         """Break the connection without a word."""
         self._connection.transport.abort()
 
+    def stand_still(self) -> None:
+        """Read nothing any more, and answer no ping."""
+        self._connection.transport.pause_reading()
+
     async def serve(self) -> None:
         """Read until the end, answering each stop."""
         try:

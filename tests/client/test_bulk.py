@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -221,7 +221,21 @@ class TestWithoutAsyncio:
         collected = SyncBulk(lambda _: pytest.fail("sent"), max_jobs=10)
         waiting = collected.enqueue(job(0))
         collected.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-        assert waiting.cancelled()
+        assert isinstance(waiting.exception(0), CancelledError)
+
+    def test_callback_of_an_answer_may_enqueue(self, url):
+        with Client(url) as client:
+            with client.bulk(max_jobs=2) as collected:
+                collected.enqueue(job(0)).add_done_callback(lambda _: collected.enqueue(job(2)))
+                collected.enqueue(job(1))
+            assert sorted(found.data["n"] for found in client.jobs(Where.everything())) == [0, 1, 2]
+
+    def test_whoever_gives_up_leaves_the_job_behind(self, url):
+        with Client(url) as client:
+            with client.bulk() as collected:
+                first, second = collected.enqueue(job(0)), collected.enqueue(job(1))
+                assert not first.cancel()
+            assert second.result(0).outcome == first.result(0).outcome == "inserted"
 
     def test_threads_share_one(self, url):
         with Client(url) as client, ThreadPoolExecutor(8) as threads:

@@ -215,6 +215,22 @@ async def test_jobs_are_stopped_when_the_service_is_away_for_a_lease(service, ma
         await service.begun(held=[])
 
 
+async def test_lease_counts_from_when_the_service_heard_last(service, mail):
+    """It may be cut off for long before that is noticed, and hand the job to another meanwhile."""
+    clock = asyncio.get_running_loop().time
+    async with working(Worker([mail.executor], url=service.url)):
+        first = await service.begun(lease=3)
+        await first.send_job()
+        await mail.began.wait()
+        first.stand_still()
+        stood_still_at = clock()
+        service.refused["mail"] = Refusal(503, "not-ready")
+        await until(lambda: mail.revoked == ["lost"])
+        assert 1.9 < clock() - stood_still_at < 4.1
+        del service.refused["mail"]
+        await service.begun(held=[])
+
+
 @pytest.mark.parametrize("frame", [b"[]", b'{"type":"drain"}', b"no json"])
 async def test_connection_that_does_not_begin_with_hello_is_tried_again(service, mail, frame):
     async with working(Worker([mail.executor], url=service.url)):
@@ -465,3 +481,50 @@ async def test_result_is_sent_again_while_the_worker_stops(service):
     await stream.refuse(await stream.next("retry"), 503, "database-unavailable")
     await stream.accept(await stream.next("retry"), "retryable")
     await asyncio.wait_for(works, PATIENCE_SECONDS)
+
+
+async def test_function_that_cannot_be_cancelled_does_not_keep_the_worker(service):
+    has_ended = False
+
+    async def send(_: Job) -> None:
+        while not has_ended:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.1)
+
+    stream, works = await stopped(service, send)
+    await stream.accept(await stream.next("retry"), "retryable")
+    await asyncio.wait_for(works, PATIENCE_SECONDS)
+    has_ended = True
+
+
+async def test_clean_up_of_a_revoked_job_is_waited_for(service):
+    has_cleaned_up = False
+
+    async def send(_: Job) -> None:
+        nonlocal has_cleaned_up
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+            has_cleaned_up = True
+
+    worker = Worker([executor("mail")(send)], url=service.url)
+    async with working(worker):
+        stream = await service.begun()
+        await stream.send_job()
+        await until(lambda: worker.status.running == 1)
+        await stream.send(type="revoke", id=1, fence=1, reason="cancelled")
+        await until(lambda: worker.status.running == 0)
+    assert has_cleaned_up
+
+
+async def test_nothing_is_left_of_a_connection_that_drained(service, mail):
+    before = asyncio.all_tasks()
+    worker = Worker([mail.executor], url=service.url)
+    async with working(worker):
+        first = await service.begun()
+        await first.send(type="drain")
+        await service.begun()
+        await until(lambda: worker.status.is_healthy)
+    own = {task for task in asyncio.all_tasks() - before if "rexecutor_client" in repr(task)}
+    assert not own

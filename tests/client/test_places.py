@@ -162,6 +162,17 @@ async def test_process_that_dies_is_a_failure_and_another_takes_its_place():
     busy.die.close()
 
 
+async def test_process_that_dies_while_it_has_nothing_to_do_is_no_failure_of_the_next_job(tmp_path):
+    told = tmp_path / "process"
+    assert await busy.tell.run(handed_out(str(told))) == Done()
+    first = int(told.read_text())
+    os.kill(first, signal.SIGKILL)
+    await end_of(first)
+    assert await busy.tell.run(handed_out(str(told))) == Done()
+    assert int(told.read_text()) != first
+    busy.tell.close()
+
+
 async def test_process_stays_though_a_result_cannot_leave_it(tmp_path):
     told = tmp_path / "processes"
     for _ in range(3):

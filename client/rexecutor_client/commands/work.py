@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
@@ -12,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ..worker import Worker, WorkerStatus
-from .exits import UsageError
+from .exits import Exit, UsageError
 from .loading import executors_of
 from .service import HERE, Service, be_quiet
 from .text import print_json, printable_lines
@@ -93,6 +95,10 @@ async def _run(worker: Worker, console: Console, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(worker.status))
     _log.info("stopped: %d done, %d failed", worker.status.done, worker.status.failed)
+    if worker.status.running:
+        # Functions that do not let themselves be cancelled: the event loop would wait for them for ever.
+        sys.stdout.flush()
+        os._exit(Exit.DONE)
 
 
 async def _tell(worker: Worker, console: Console, *, as_json: bool) -> None:
