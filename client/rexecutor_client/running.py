@@ -56,6 +56,7 @@ class RunningJobs:
         self._jobs: dict[int, Running] = {}
         self._words: set[asyncio.Task[None]] = set()
         """What is being said of jobs that are here no more."""
+        self._has_ended = False
         self.executing = 0
         """How many are executed now; of the others it is being said what came of them."""
         self.done = self.failed = self.revoked = 0
@@ -137,6 +138,8 @@ class RunningJobs:
             each.task.cancel()
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=_CLEAN_UP_SECONDS)
+        # Nobody hears the results of those that could not be cancelled.
+        self._has_ended = True
         for word in [*self._words]:
             word.cancel()
 
@@ -147,7 +150,7 @@ class RunningJobs:
         try:
             result = await self._executor.run(job)
             running = self._jobs.get(job.id)
-            if running is None or running.job is not job:
+            if running is None or running.job is not job or self._has_ended:
                 return
             # Before it is said: the credit for another job goes with the word on this one.
             self._free(running)

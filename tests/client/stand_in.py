@@ -62,8 +62,8 @@ class Stream:
     async def send_text(self, frame: bytes) -> None:
         await self._connection.send(frame, text=True)
 
-    async def send_job(self, job_id: int = 1, *, fence: int = 1) -> None:
-        job = msgspec.to_builtins(handed_out(id=job_id, fence=fence))
+    async def send_job(self, job_id: int = 1, *, fence: int = 1, data: Any = None) -> None:
+        job = msgspec.to_builtins(handed_out(data, id=job_id, fence=fence))
         await self.send(type="job", job={name: value for name, value in job.items() if name != "revoked"})
 
     async def accept(self, message: dict[str, Any], status: str = "complete") -> None:

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import DEVNULL
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -136,16 +136,33 @@ class TestJavaScript:
             assert client.get_job(job_id).attempt == 1
             assert "again" in log.read_text()
 
-    async def test_acknowledgement_is_sent_again_until_it_is_taken(self, tmp_path):
-        async with StandIn().running() as service:
-            worker = await asyncio.create_subprocess_exec(
-                *node(), "worker.mjs", cwd=EXAMPLES, env=os.environ | {"REXECUTOR_URL": service.url}, stdout=DEVNULL
-            )
-            try:
-                stream = await service.begun()
-                await stream.send_job()
-                await stream.refuse(await stream.next("complete"), 503, "database-unavailable")
-                await stream.accept(await stream.next("complete"))
-            finally:
+    @asynccontextmanager
+    async def working_for(self, service: StandIn) -> AsyncIterator[asyncio.subprocess.Process]:
+        worker = await asyncio.create_subprocess_exec(
+            *node(), "worker.mjs", cwd=EXAMPLES, env=os.environ | {"REXECUTOR_URL": service.url}, stdout=DEVNULL
+        )
+        try:
+            yield worker
+        finally:
+            with suppress(ProcessLookupError):
                 worker.kill()
-                await worker.wait()
+            await worker.wait()
+
+    async def test_acknowledgement_is_sent_again_until_it_is_taken(self):
+        async with StandIn().running() as service, self.working_for(service):
+            stream = await service.begun()
+            await stream.send_job()
+            await stream.refuse(await stream.next("complete"), 503, "database-unavailable")
+            await stream.accept(await stream.next("complete"))
+
+    async def test_connection_that_is_lost_while_it_ends_does_not_end_what_it_has_begun(self):
+        async with StandIn().running() as service, self.working_for(service) as worker:
+            stream = await service.begun()
+            await stream.send_job(data={"milliseconds": 1_000})
+            await asyncio.sleep(0.2)
+            worker.send_signal(signal.SIGTERM)
+            await stream.next("stop")
+            stream.abort()
+            again = await service.begun(held=[(1, 1)])
+            await again.accept(await again.next("complete"))
+            assert await asyncio.wait_for(worker.wait(), 10) == 0
