@@ -116,7 +116,7 @@ class Executor(Generic[Data, Metadata]):
             return self.failed(job, error_of(error))
         except SystemExit as error:
             return self.failed(job, ExecutionError("panic", repr(error)))
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - the panic of an extension written in Rust is no Exception
             return self.failed(job, error_of(error))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import msgspec
@@ -36,6 +36,10 @@ def _known(value: Any) -> Any:
         return moment if moment.tzinfo is None else moment.astimezone(UTC)
     if isinstance(value, timedelta):
         return timedelta(seconds=value.total_seconds())
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    if isinstance(value, time):
+        return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
     dump = getattr(value, "model_dump", None)
     if dump is None:
         raise TypeError(f"{type(value).__name__} is neither JSON, a dataclass, a msgspec Struct nor a pydantic model")

@@ -3,14 +3,13 @@
 import asyncio
 import logging
 from datetime import timedelta
+from math import inf
 
 from .async_client import AsyncClient
 from .errors import JobProblem, RexecutorError
 from .running import Lease, Running, RunningJobs
 
 _LEASE_SECONDS = 60.0
-_TRIES = 8
-"""About so often a renewal that failed is tried again before the lease has run out by half."""
 _SHORTEST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -47,16 +46,18 @@ class Leases:
             for running, lease in leased:
                 if clock() >= lease.ends_at:
                     self._jobs.revoke(running.job.id, running.job.fence, "lost")
-                elif clock() >= lease.renew_at and not lease.is_being_renewed:
+                    if lease.renewal is not None:
+                        # It would hold a job that nobody works on.
+                        lease.renewal.cancel()
+                elif clock() >= lease.renew_at and lease.renewal is None:
                     self._renew_soon(running, lease)
             pause = min(lease.renew_at for _, lease in leased) - clock()
             await asyncio.sleep(min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
 
     def _renew_soon(self, running: Running, lease: Lease) -> None:
-        lease.is_being_renewed = True
-        renewal = asyncio.create_task(self._renew(running, lease))
-        self._renewals.add(renewal)
-        renewal.add_done_callback(self._renewals.discard)
+        lease.renewal = asyncio.create_task(self._renew(running, lease))
+        self._renewals.add(lease.renewal)
+        lease.renewal.add_done_callback(self._renewals.discard)
 
     async def _renew(self, running: Running, lease: Lease) -> None:
         job = running.job
@@ -66,12 +67,11 @@ class Leases:
             await self._client.renew_lease(job.id, fence=job.fence, lease=timedelta(seconds=self.seconds))
         except JobProblem:
             self._jobs.revoke(job.id, job.fence, "lost")
-            lease.renew_at = lease.ends_at
+            lease.not_before = inf
         except RexecutorError as error:
             _log.info("job %d: lease not renewed: %s", job.id, error)
-            lease.renew_at = clock() + (lease.ends_at - began_at) / _TRIES
+            lease.not_before = clock() + lease.seconds / 12
         else:
-            lease.begin(began_at, self.seconds)
-            lease.is_its_own = True
+            lease.began_at, lease.seconds, lease.is_its_own = began_at, self.seconds, True
         finally:
-            lease.is_being_renewed = False
+            lease.renewal = None

@@ -22,16 +22,24 @@ _log = logging.getLogger("rexecutor")
 class Lease(Struct):
     """A lease that no connection renews; times of the event loop's clock."""
 
-    ends_at: float
-    renew_at: float
+    began_at: float
+    seconds: float
     is_its_own: bool
     """Whether the service gave it to this job alone, not to the session of a connection."""
-    is_being_renewed: bool = False
+    not_before: float = 0.0
+    """When it may be renewed again."""
+    renewal: asyncio.Task[None] | None = None
+    """The one that is under way."""
 
-    def begin(self, now: float, seconds: float) -> None:
-        """Last for so long from then."""
-        self.ends_at = now + seconds
-        self.renew_at = now + seconds / 3
+    @property
+    def ends_at(self) -> float:
+        """When it has run out."""
+        return self.began_at + self.seconds
+
+    @property
+    def renew_at(self) -> float:
+        """When to renew it: after a third of it."""
+        return max(self.began_at + self.seconds / 3, self.not_before)
 
 
 class Running(Struct):
@@ -76,7 +84,7 @@ class RunningJobs:
             self.revoke(job.id, earlier.job.fence, "lost")
             self._keep(earlier.task)
         now = asyncio.get_running_loop().time()
-        lease = None if lease_seconds is None else _lease_of(now, lease_seconds, is_its_own=True)
+        lease = None if lease_seconds is None else Lease(now, lease_seconds, is_its_own=True)
         self._jobs[job.id] = Running(job, asyncio.create_task(self._run(job)), lease=lease)
         self.executing += 1
 
@@ -105,7 +113,7 @@ class RunningJobs:
         """Hear that nothing renews the session's lease any more, which is so long, and when it was alive for sure."""
         for running in self._jobs.values():
             if running.lease is None:
-                running.lease = _lease_of(alive_at, lease_seconds, is_its_own=False)
+                running.lease = Lease(alive_at, lease_seconds, is_its_own=False)
 
     def keep_only(self, held: Iterable[HeldJob]) -> None:
         """Agree with the service on what the session holds after a time without a connection."""
@@ -201,9 +209,3 @@ class RunningJobs:
                 self._free(running)
             else:
                 self._freed()
-
-
-def _lease_of(begin: float, seconds: float, *, is_its_own: bool) -> Lease:
-    lease = Lease(0.0, 0.0, is_its_own)
-    lease.begin(begin, seconds)
-    return lease

@@ -15,11 +15,12 @@ from .job import Ack, EnqueuableJob, Enqueued, ExecutionError, ExecutorSummary, 
 from .pruning import PruneSpec
 from .sync_bulk import SyncBulk
 from .transport import (
-    LIMITS,
+    MAX_CONNECTIONS,
     RETRY_SECONDS,
     TIMEOUT_SECONDS,
     answer_of,
     headers_of,
+    limits_of,
     may_repeat,
     repeats,
     time_limits,
@@ -45,13 +46,17 @@ class Client:
         api_key: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
-        """Speak to ``url``, else ``REXECUTOR_URL``, else this machine's port 8000; ``timeout`` in seconds."""
+        """Speak to ``url``, else ``REXECUTOR_URL``, else this machine's port 8000; ``timeout`` in seconds.
+
+        More calls at once than ``max_connections`` wait for each other. Raises InvalidUrl.
+        """
         self.url = url_of(url)
         self._api_key = api_key
         self._timeout = timeout
         self._retry_seconds = retry_seconds
-        self._http = httpx2.Client(headers=headers_of(api_key), timeout=timeout, limits=LIMITS)
+        self._http = httpx2.Client(headers=headers_of(api_key), timeout=timeout, limits=limits_of(max_connections))
         self._fences = Fences()
 
     def __enter__(self) -> Self:

@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 10.0
 RETRY_SECONDS = 30.0
-LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=100)
+MAX_CONNECTIONS = 100
 
 _document = msgspec.json.Decoder(dict[str, Any]).decode
 _PROBLEM = "application/problem+json"
@@ -44,6 +44,11 @@ def headers_of(api_key: str | None) -> dict[str, str]:
     key = api_key or os.environ.get("REXECUTOR_API_KEY")
     headers = {"Content-Type": "application/json", "User-Agent": f"rexecutor-client/{__version__}"}
     return {**headers, "Authorization": f"Bearer {key}"} if key else headers
+
+
+def limits_of(max_connections: int) -> httpx2.Limits:
+    """Return limits that keep every connection for the next call."""
+    return httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
 
 
 def time_limits(call: Call[Any], timeout: float) -> Any:
@@ -108,13 +113,15 @@ def refusal_of(status: int, headers: Mapping[str, str], content: bytes) -> Rexec
 
 
 def _is_address(url: str) -> bool:
+    if not url.isprintable() or {*" ?#"} & {*url}:
+        return False
     try:
         parts = urlsplit(url)
-        # The port is read only when it is asked for; httpx2 looks at the name of the host too.
-        is_service = httpx2.URL(url).scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        # What they refuse only when it is asked for, or used. httpx2 looks at the name of the host too.
+        (parts.hostname or "").encode("idna")
+        return httpx2.URL(url).scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except (ValueError, httpx2.InvalidURL):
         return False
-    return is_service and not (parts.query or parts.fragment) and url.isprintable() and " " not in url
 
 
 def _seconds(text: str | None) -> float | None:

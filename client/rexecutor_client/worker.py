@@ -16,6 +16,7 @@ from .execution import Executor
 from .line import Line, LineStatus
 from .slots import Slots, shares
 
+_CONNECTIONS = 100
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger("rexecutor")
@@ -74,7 +75,9 @@ class Worker:
         if concurrency < len(names):
             raise ValueError(f"{len(names)} executors need a concurrency of as many at least")
         self.name = name or f"{socket.gethostname()}-{getpid()}"
-        self._client = AsyncClient(url, api_key=api_key)
+        # What a line says is repeated by the line. By request each has a claim out for most of the time.
+        most_connections = _CONNECTIONS + len(names)
+        self._client = AsyncClient(url, api_key=api_key, retry_seconds=0, max_connections=most_connections)
         self._drain_seconds = drain_seconds
         self._stopping = asyncio.Event()
         self._signals = 0

@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,14 @@ class Moment(datetime):
 
 
 class Span(timedelta):
+    """As libraries derive it."""
+
+
+class Day(date):
+    """As libraries derive it."""
+
+
+class Hour(time):
     """As libraries derive it."""
 
 
@@ -209,9 +217,10 @@ class TestRefusals:
     async def test_times_of_derived_classes_are_sent_as_plain_ones(self, client):
         """As pandas and pendulum have them."""
         at = Moment(2040, 1, 1, tzinfo=UTC)
-        there = await client.enqueue(EnqueuableJob(executor="mail", scheduled_at=at, data={"span": Span(hours=1)}))
+        data = [Span(hours=1), Day(2040, 1, 1), Hour(12, 30)]
+        there = await client.enqueue(EnqueuableJob(executor="mail", scheduled_at=at, data=data))
         [job] = [job async for job in client.jobs(Where.scheduled_at_equals(at))]
-        assert (job.id, job.data) == (there.id, {"span": "PT3600S"})
+        assert (job.id, job.data) == (there.id, ["PT3600S", "2040-01-01", "12:30:00"])
         later = await client.enqueue(EnqueuableJob(executor="mail", delay=Span(hours=1)))
         assert abs((await client.get_job(later.id)).scheduled_at - datetime.now(UTC) - HOUR) < timedelta(minutes=1)
 
@@ -234,7 +243,17 @@ class TestNobodyThere:
 
     @pytest.mark.parametrize(
         "url",
-        ["localhost:8000", "gopher://127.0.0.1", "http://", "http://[::1", "http://a:b", "http://a?b=c", "http://a\n"],
+        [
+            "localhost:8000",
+            "gopher://127.0.0.1",
+            "http://",
+            "http://[::1",
+            "http://a:b",
+            "http://a?b=c",
+            "http://a\n",
+            "http://é..x",
+            "http://a..b",
+        ],
     )
     @pytest.mark.parametrize("kind", [AsyncClient, Client, partial(Worker, [nothing])], ids=["async", "sync", "worker"])
     def test_address_that_is_none(self, kind, url, monkeypatch):

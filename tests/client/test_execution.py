@@ -125,6 +125,10 @@ async def test_panic_of_an_extension_is_a_failure():
         assert isinstance(result, Retry)
 
 
+async def test_generator_exit_that_a_function_raises_is_a_failure():
+    assert recorded(await raising(GeneratorExit()).run(handed_out())).error_type == "GeneratorExit"
+
+
 async def test_cancellation_from_within_is_a_failure_and_from_without_goes_through():
     assert recorded(await raising(asyncio.CancelledError()).run(handed_out())).error_type == "CancelledError"
     running = asyncio.create_task(returning_never().run(handed_out()))
