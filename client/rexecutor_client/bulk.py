@@ -15,56 +15,12 @@ from .json_text import encode
 
 MAX_BYTES = 8 * 1024 * 1024
 """Of the jobs of one bulk."""
-_MAX_WAITING = 10_000
-_MAX_WAITING_BYTES = 64 * 1024 * 1024
 _POINTER = re.compile(r"/jobs/(\d+)(?:/|$)")
 
 
 class _Waiting(NamedTuple):
     text: bytes
     stored: asyncio.Future[Enqueued]
-
-
-class _Room:
-    """Bounds how many jobs wait, and how long their texts are together; whoever finds none stands in line.
-
-    No semaphore: of Python 3.11 each release looks through all that it has let in and that have not run yet.
-    """
-
-    def __init__(self) -> None:
-        self._jobs = self._bytes = 0
-        self._line: deque[tuple[asyncio.Future[None], int]] = deque()
-
-    async def enter(self, size: int) -> None:
-        """Come in with a text of this size, in turn."""
-        if not self._line and self._is_open():
-            self._take(size)
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((turn, size))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.leave(size)
-            raise
-
-    def leave(self, size: int) -> None:
-        """Go out again, and let in who is next."""
-        self._jobs -= 1
-        self._bytes -= size
-        while self._line and self._is_open():
-            turn, following = self._line.popleft()
-            if not turn.done():
-                self._take(following)
-                turn.set_result(None)
-
-    def _is_open(self) -> bool:
-        return self._jobs < _MAX_WAITING and self._bytes < _MAX_WAITING_BYTES
-
-    def _take(self, size: int) -> None:
-        self._jobs += 1
-        self._bytes += size
 
 
 class Bulk:
@@ -76,7 +32,6 @@ class Bulk:
         self._max_jobs = max_jobs
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
-        self._room = _Room()
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,13 +48,10 @@ class Bulk:
     async def enqueue(self, job: EnqueuableJob) -> Enqueued:
         """Store a job with others; return once it is stored, or raise what was wrong with it.
 
-        Whoever is cancelled while waiting leaves the job behind: it is stored all the same. Waits first where 10,000
-        jobs or 64 MiB wait already.
+        Whoever is cancelled while waiting leaves the job behind: it is stored all the same.
         """
-        text = encode(job)
-        await self._room.enter(len(text))
         stored: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(text, stored))
+        self._waiting.append(_Waiting(encode(job), stored))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all())
         return await stored
@@ -122,7 +74,6 @@ class Bulk:
             if room < 0 and batch:
                 break
             batch.append(self._waiting.popleft())
-            self._room.leave(len(batch[-1].text))
         return batch
 
     async def _store(self, batch: list[_Waiting]) -> None:

@@ -64,47 +64,6 @@ async def test_while_one_bulk_is_on_its_way_the_next_collects():
     assert service.bulks == [[0], [1, 2, 3, 4, 5]]
 
 
-async def test_no_more_wait_than_may_and_those_who_wait_outside_come_in_turn(monkeypatch):
-    monkeypatch.setattr(bulk, "_MAX_WAITING", 10)
-    service = Service()
-    async with Bulk(service, max_jobs=10) as collected:
-        enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(100)]
-        await turns()
-        assert len(collected._waiting) <= 10
-        service.may_answer.set()
-        await asyncio.gather(*enqueuing)
-    assert [n for each in service.bulks for n in each] == [*range(100)]
-    assert max(map(len, service.bulks)) == 10
-
-
-async def test_long_jobs_wait_outside_too(monkeypatch):
-    monkeypatch.setattr(bulk, "_MAX_WAITING_BYTES", 10_000)
-    service = Service()
-    async with Bulk(service, max_jobs=1_000) as collected:
-        enqueuing = [asyncio.create_task(collected.enqueue(job(n, pad=3_000))) for n in range(20)]
-        await turns()
-        assert sum(len(each.text) for each in collected._waiting) <= 10_000 + 4_000
-        service.may_answer.set()
-        await asyncio.gather(*enqueuing)
-    assert [n for each in service.bulks for n in each] == [*range(20)]
-
-
-async def test_whoever_gives_up_outside_keeps_no_room(monkeypatch):
-    monkeypatch.setattr(bulk, "_MAX_WAITING", 2)
-    service = Service()
-    async with Bulk(service, max_jobs=2) as collected:
-        enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(8)]
-        await turns()
-        for each in enqueuing[4:6]:
-            each.cancel()
-        await turns()
-        service.may_answer.set()
-        ended = await asyncio.gather(*enqueuing, return_exceptions=True)
-        again = await asyncio.gather(*(collected.enqueue(job(n)) for n in range(10, 14)))
-    assert [isinstance(each, asyncio.CancelledError) for each in ended] == [n in (4, 5) for n in range(8)]
-    assert [each.id for each in again] == [10, 11, 12, 13]
-
-
 async def test_bulk_of_long_jobs_is_cut(monkeypatch):
     monkeypatch.setattr(bulk, "MAX_BYTES", 10_000)
     service = Service()
@@ -123,8 +82,7 @@ async def test_failure_of_a_bulk_is_told_to_each_of_its_callers_and_no_others():
     assert [type(each) for each in ended] == [errors.ServiceUnreachable] * 2 + [Enqueued] * 2
 
 
-async def test_whoever_gives_up_inside_leaves_the_job_behind_and_keeps_no_room(monkeypatch):
-    monkeypatch.setattr(bulk, "_MAX_WAITING", 2)
+async def test_whoever_gives_up_leaves_the_job_behind():
     service = Service()
     async with Bulk(service, max_jobs=2) as collected:
         enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(4)]
@@ -138,8 +96,7 @@ async def test_whoever_gives_up_inside_leaves_the_job_behind_and_keeps_no_room(m
     assert [n for each in service.bulks for n in each] == [0, 1, 2, 3]
 
 
-async def test_sending_that_is_ended_ends_its_callers_and_keeps_no_room(monkeypatch):
-    monkeypatch.setattr(bulk, "_MAX_WAITING", 2)
+async def test_sending_that_is_ended_ends_its_callers_and_begins_again():
     service = Service()
     async with Bulk(service, max_jobs=1) as collected:
         enqueuing = [asyncio.create_task(collected.enqueue(job(n))) for n in range(3)]
