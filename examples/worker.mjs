@@ -21,6 +21,8 @@ function send(message) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
 
+const text = (value) => { try { return String(value); } catch { return typeof value; } };
+
 function acknowledge(job, message) {
   const sent = { ...message, id: job.id, fence: job.fence, ref: `${job.id}/${job.fence}` };
   unconfirmed.set(sent.ref, sent);
@@ -33,7 +35,7 @@ async function work(job) {
   try {
     await run(job);
   } catch (error) {
-    const failure = { error_type: error?.name ?? typeof error, message: error?.stack ?? String(error) };
+    const failure = { error_type: text(error?.name ?? typeof error), message: text(error?.stack ?? error) };
     const last = job.attempt >= job.max_attempts;
     outcome = last ? { type: "discard", error: failure } : { type: "retry", delay: 0.5 * 2 ** job.attempt, error: failure };
   }
@@ -73,7 +75,7 @@ function take(message) {
 
 function connect(pause = 100) {
   const token = resume ? `&resume=${encodeURIComponent(resume)}` : "";
-  socket = new WebSocket(`${url}/v1/executors/${executor}/subscribe?batch=true&worker=node&prefetch=${CONCURRENCY}${token}`, ["rexecutor.v1"]);
+  socket = new WebSocket(`${url}/v1/executors/${executor}/subscribe?batch=true&worker=node&prefetch=${stopping ? 0 : CONCURRENCY}${token}`, ["rexecutor.v1"]);
   let heartbeat;
   socket.addEventListener("open", () => {
     pause = 100;
@@ -83,20 +85,27 @@ function connect(pause = 100) {
     const content = JSON.parse(data);
     for (const message of Array.isArray(content) ? content : [content]) take(message);
   });
-  socket.addEventListener("close", () => {
+  let lost = false; // a connection that could not be made brings an error, and not everywhere a close
+  const reconnect = () => {
+    if (lost) return;
+    lost = true;
     clearInterval(heartbeat);
+    unconfirmed.delete("stop"); // what we asked for is forgotten with the connection
     if (stopping && held.size === 0 && unconfirmed.size === 0) process.exit(0);
     setTimeout(() => connect(Math.min(pause * 2, 5_000)), pause * (0.5 + Math.random()));
-  });
-  socket.addEventListener("error", () => {}); // the close follows
+  };
+  socket.addEventListener("close", reconnect);
+  socket.addEventListener("error", reconnect);
 }
 
 for (const signal of ["SIGTERM", "SIGINT"])
   process.on(signal, () => {
     stopping = true;
-    // No job follows its result; then we end with the last one that we have.
-    unconfirmed.set("stop", { type: "stop", ref: "stop" });
-    send(unconfirmed.get("stop"));
+    if (socket.readyState === WebSocket.OPEN) {
+      // No job follows its result; then we end with the last one that we have.
+      unconfirmed.set("stop", { type: "stop", ref: "stop" });
+      send(unconfirmed.get("stop"));
+    } else if (held.size === 0 && unconfirmed.size === 0) process.exit(0);
   });
 
 connect();

@@ -13,7 +13,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, Group
 
-from .commands.exits import Exit, NotDone, UsageError
+from .commands.exits import Exit, Leaving, NotDone, UsageError
 from .commands.text import printable, tell
 from .errors import InvalidRequest, InvalidUrl, Problem, RexecutorError, ServiceUnreachable
 from .json_text import NotJson
@@ -46,7 +46,11 @@ _HELP_FLAGS = ("--help", "-h")
 
 def main() -> None:
     """Run the command that the program's arguments name."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if Leaving.at_once:
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

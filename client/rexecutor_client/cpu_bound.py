@@ -8,12 +8,17 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from threading import Thread
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .job import Job
 from .recorded import error_of
+
+_LONGEST_START_SECONDS = 30.0
+"""A process that takes longer is given up."""
 
 
 class Processes:
@@ -24,6 +29,7 @@ class Processes:
         self._free = asyncio.Semaphore(most)
         self._idle: list[ProcessPoolExecutor] = []
         self._busy: set[ProcessPoolExecutor] = set()
+        self._began_at: WeakKeyDictionary[ProcessPoolExecutor, float] = WeakKeyDictionary()
 
     async def call(self, owner: object, function: Callable[..., Any], job: Job[Any, Any]) -> Any:
         """Call an executor's function; it is found there by its name, as in any module that is imported.
@@ -35,7 +41,7 @@ class Processes:
             raise TypeError(f"{name} is no function of a module: a process of its own would not find it")
         is_method = getattr(function, "__self__", None) is owner
         async with self._free:
-            process = await self._ready()
+            process = await self._ready(module)
             try:
                 return await _run(process, _call, module, name, is_method, job)
             except (asyncio.CancelledError, BrokenExecutor):
@@ -45,16 +51,22 @@ class Processes:
             finally:
                 self._give_back(process)
 
-    async def _ready(self) -> ProcessPoolExecutor:
-        """Return a process that has begun; whoever runs out of time meanwhile leaves it to the next."""
+    async def _ready(self, module: str) -> ProcessPoolExecutor:
+        """Return a process that has the module; whoever runs out of time meanwhile leaves it to the next."""
+        clock = asyncio.get_running_loop().time
         while True:
             is_new = not self._idle
             process = _new_process() if is_new else self._idle.pop()
             self._busy.add(process)
+            began_at = self._began_at.setdefault(process, clock())
             try:
-                await _run(process, os.getpid)
+                await _run(process, _prepare, module)
             except asyncio.CancelledError:
-                self._give_back(process)
+                if clock() < began_at + _LONGEST_START_SECONDS:
+                    self._give_back(process)
+                else:
+                    self._busy.discard(process)
+                    _end(process)
                 raise
             except BrokenExecutor:
                 self._busy.discard(process)
@@ -105,6 +117,11 @@ def _end_with_parent() -> None:
 
 def _run(process: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
     return asyncio.get_running_loop().run_in_executor(process, function, *arguments)
+
+
+def _prepare(module: str) -> None:
+    with suppress(BaseException):  # it is told once there is a job to tell it of
+        import_module(module)
 
 
 def _call(module: str, name: str, is_method: bool, job: Job[Any, Any]) -> Any:  # noqa: FBT001 - a pool passes no names

@@ -25,6 +25,8 @@ class Leases:
         self._jobs = jobs
         self.seconds = _LEASE_SECONDS
         """How long one is that is asked for by request."""
+        self.is_heard = True
+        """Whether the last renewal had an answer."""
         self._keeping: asyncio.Task[None] | None = None
         self._renewals: set[asyncio.Task[None]] = set()
 
@@ -69,9 +71,11 @@ class Leases:
             self._jobs.revoke(job.id, job.fence, "lost")
             lease.not_before = inf
         except RexecutorError as error:
+            self.is_heard = False
             _log.info("job %d: lease not renewed: %s", job.id, error)
             lease.not_before = clock() + lease.seconds / 12
         else:
+            self.is_heard = True
             lease.began_at, lease.seconds, lease.is_its_own = began_at, self.seconds, True
         finally:
             lease.renewal = None

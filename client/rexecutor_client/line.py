@@ -92,7 +92,7 @@ class Line:
         """How it does."""
         return LineStatus(
             executor=self._executor.name,
-            connected=self._is_connected or (self._is_polling and self._polling.is_heard),
+            connected=self._is_connected or (self._is_polling and self._polling.is_heard and self._leases.is_heard),
             running=self._jobs.executing,
             done=self._jobs.done,
             failed=self._jobs.failed,
@@ -310,7 +310,7 @@ class Line:
         self._is_ending = True
         if not self._abandoned.is_set():
             # Nothing comes any more that nobody would take, also when this is cancelled: what crossed is given back.
-            await self._take_no_more()
+            await self._unless_abandoned(self._take_no_more())
             await asyncio.sleep(0)
         else:
             for each in self._open:

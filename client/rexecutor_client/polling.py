@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from .async_client import AsyncClient
-from .errors import Forbidden, InvalidRequest, NotFound, RexecutorError, Unauthorized
+from .errors import Forbidden, InvalidRequest, NotFound, Problem, RexecutorError, Unauthorized
 from .job import Job
 from .leases import Leases
 from .pauses import Pauses
@@ -16,7 +16,7 @@ from .running import RunningJobs
 FOR_GOOD = (Unauthorized, Forbidden, NotFound, InvalidRequest)
 """Refusals that no later attempt changes."""
 
-_WAIT = timedelta(seconds=5)
+_WAIT = timedelta(seconds=2)
 """Not longer: a claim that is out is never given up, since its answer may be on its way."""
 _MAX_CLAIM = 1_000
 
@@ -50,6 +50,7 @@ class Polling:
         self._stopped = True
         if self._claim is not None and not self._claim.done():
             await asyncio.wait([self._claim], timeout=_WAIT.total_seconds() + 1)
+            self._claim.cancel()
             # Whoever reads it has been woken.
             await asyncio.sleep(0)
 
@@ -71,7 +72,7 @@ class Polling:
             except RexecutorError as error:
                 self.is_heard = False
                 _log.info("%s: no jobs by request: %s", self._executor, error)
-                await pauses.wait()
+                await pauses.wait(asked=error.retry_after if isinstance(error, Problem) else None)
 
     async def _wait_for_room(self, seconds: float) -> None:
         self._room_changed.clear()

@@ -142,12 +142,12 @@ class RunningJobs:
 
     async def end(self) -> None:
         """End all without a word, but let what is being given back be said; after a while whatever has not ended."""
+        # Nobody hears the results of those that do not let themselves be cancelled.
+        self._has_ended = True
         for each in [*self._jobs.values()]:
             each.task.cancel()
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=_CLEAN_UP_SECONDS)
-        # Nobody hears the results of those that could not be cancelled.
-        self._has_ended = True
         for word in [*self._words]:
             word.cancel()
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .async_client import AsyncClient
 from .errors import RexecutorError
@@ -17,6 +18,7 @@ _NOW = timedelta(0)
 _LATER = timedelta(hours=1)
 _MOST_DELAY = timedelta(days=36_500)
 _NONE = ExecutionError("", "")
+_NO_WORDS = "(did not get through to the service; the worker's log has it)"
 
 
 class Settlement(Struct, frozen=True):
@@ -27,6 +29,11 @@ class Settlement(Struct, frozen=True):
     fence: int
     run_at: RunAt = _NOW
     error: ExecutionError = _NONE
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it brings a text of the function's."""
+        return bool(self.error.message)
 
 
 def settlement_of(job: Job, result: Result) -> Settlement:
@@ -105,6 +112,11 @@ def repaired(settlement: Settlement, refusal: RexecutorError) -> Settlement | No
     if settlement.kind in ("discard", "cancel"):
         return Settlement("discard", settlement.job_id, settlement.fence, error=error)
     return Settlement("retry", settlement.job_id, settlement.fence, _LATER, error)
+
+
+def without_words(settlement: Settlement) -> Settlement:
+    """Return what says the same but for the text."""
+    return replace(settlement, error=ExecutionError(settlement.error.error_type, _NO_WORDS))
 
 
 def _time(run_at: RunAt) -> RunAt:

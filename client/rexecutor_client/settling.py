@@ -9,7 +9,7 @@ from .async_client import AsyncClient
 from .errors import JobProblem, Problem, RexecutorError, UnexpectedAnswer
 from .json_text import NotJson
 from .pauses import Pauses
-from .settlement import Settlement, by_request, over_stream, release_of, repaired
+from .settlement import Settlement, by_request, over_stream, release_of, repaired, without_words
 from .subscription import Subscription, SubscriptionLost
 
 _MAY_CHANGE = (401, 403, 408, 425, 429)
@@ -62,18 +62,21 @@ class Settling:
                 # The same fence makes the repeat harmless; without a connection it waits for the next.
                 continue
             except RexecutorError as error:
-                unheard += isinstance(error, UnexpectedAnswer)
-                # Something between may not like its words. A complete has none: it may wait.
-                if not _is_for_good(error) and (unheard < _TRIES or settlement.kind == "complete"):
-                    level = logging.WARNING if isinstance(error, UnexpectedAnswer) else logging.INFO
-                    _log.log(level, "job %d: %s not taken yet: %s", settlement.job_id, settlement.kind, error)
-                    await pauses.wait(asked=error.retry_after if isinstance(error, Problem) else None)
+                if _is_for_good(error):
+                    _log.error(
+                        "job %d: the service does not take this %s: %s", settlement.job_id, settlement.kind, error
+                    )
+                    if settlement.kind == "release":
+                        return None
+                    settlement = repaired(settlement, error) or release_of(settlement.job_id, settlement.fence)
                     continue
-                _log.error("job %d: the service does not take this %s: %s", settlement.job_id, settlement.kind, error)
-                if settlement.kind == "release":
-                    return None
-                settlement = repaired(settlement, error) or release_of(settlement.job_id, settlement.fence)
-                unheard = 0
+                _log.info("job %d: %s not taken yet: %s", settlement.job_id, settlement.kind, error)
+                unheard += isinstance(error, UnexpectedAnswer)
+                if unheard == _TRIES and settlement.has_words:
+                    # Something between may take them for an attack.
+                    _log.error("job %d: this does not get through: %s", settlement.job_id, settlement)
+                    settlement = without_words(settlement)
+                await pauses.wait(asked=error.retry_after if isinstance(error, Problem) else None)
             else:
                 return settlement
 

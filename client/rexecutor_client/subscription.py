@@ -68,6 +68,8 @@ class Subscription:
         self._results: dict[str, tuple[asyncio.Future[Any], int | None]] = {}
         """For each reference who waits, and the fence that its acknowledgement bears."""
         self._lost: RexecutorError | None = None
+        self._question: tuple[str, float] | None = None
+        """The reference of something that was sent, and when: its result shows that the service heard it."""
         self.alive_at = asyncio.get_running_loop().time()
         """Since when the service may have heard nothing, by the event loop's clock."""
         for message in early:
@@ -175,6 +177,7 @@ class Subscription:
             self._send(acknowledgement_text(kind, job_id, fence, reference, run_at=run_at, error=error))
         except NotJson:
             self._results.pop(reference, None)
+            self._question = None
             raise
         return result
 
@@ -185,6 +188,8 @@ class Subscription:
             return "0", result
         reference = str(next(self._references))
         self._results[reference] = result, fence
+        if self._question is None:
+            self._question = reference, asyncio.get_running_loop().time()
         return reference, result
 
     def _send(self, message: bytes) -> None:
@@ -229,7 +234,7 @@ class Subscription:
                     # The ping too: to a peer that does not read it would wait for ever.
                     async with asyncio.timeout(interval):
                         await (await self._connection.ping())
-                    self.alive_at = asked_at
+                    self.alive_at = max(self.alive_at, asked_at)
                 except TimeoutError:
                     self._connection.transport.abort()
                     return
@@ -258,6 +263,9 @@ class Subscription:
 
     def _take_result(self, message: ResultMessage) -> None:
         waiting = self._results.pop(message.ref, None) if message.ref is not None else None
+        if self._question is not None and self._question[0] == message.ref:
+            self.alive_at = max(self.alive_at, self._question[1])
+            self._question = None
         if waiting is None:
             return
         result, fence = waiting

@@ -39,7 +39,8 @@ class SyncBulk:
     ) -> None:
         """Send the rest. Raises the first refusal, unless something else is: the futures may go unread."""
         with self._lock:
-            if error is None or isinstance(error, Exception):
+            # A callback of a future may enqueue once more.
+            while self._waiting and (error is None or isinstance(error, Exception)):
                 self._store_all()
             _fail(self._waiting, CancelledError())
         if error is None and self._refusal is not None:

@@ -118,21 +118,28 @@ class StandIn:
         self.asked_at: list[float] = []
         """When a connection was asked for, by the monotonic clock."""
         self.url = ""
+        self._server: Server
         self._streams: asyncio.Queue[Stream] = asyncio.Queue()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["StandIn"]:
+    async def running(self, port: int = 0) -> AsyncIterator["StandIn"]:
         """Listen on a port of this machine."""
         async with serve(
             self._serve,
             "127.0.0.1",
-            0,
+            port,
             process_request=self._answer,
             subprotocols=["rexecutor.v1"],  # type: ignore[list-item]  # a NewType of str
             close_timeout=1,
         ) as server:
             self.url = f"http://127.0.0.1:{_port(server)}"
+            self._server = server
             yield self
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        self._server.close()
+        await self._server.wait_closed()
 
     async def connection(self) -> Stream:
         """Wait for the next connection; it has had no hello."""

@@ -3,15 +3,29 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
-from rexecutor_client import Ack, AsyncClient, Discard, Done, Job, JobStatus, errors, executor, pauses
+from rexecutor_client import (
+    Ack,
+    AsyncClient,
+    Done,
+    ExecutionError,
+    Job,
+    JobStatus,
+    Snooze,
+    errors,
+    executor,
+    pauses,
+    polling,
+)
 from rexecutor_client.leases import Leases
 from rexecutor_client.polling import Polling
 from rexecutor_client.running import RunningJobs
-from rexecutor_client.settlement import settlement_of
+from rexecutor_client.settlement import Settlement, settlement_of, without_words
 from rexecutor_client.settling import Settling
 from tests.client.handed_out import handed_out
 
@@ -146,25 +160,51 @@ async def test_claims_that_have_no_answer_are_told(service, worker):
 # Results.
 
 
-async def test_words_that_something_between_does_not_like_are_replaced(service, worker, monkeypatch):
-    """A firewall may take a traceback for an attack; the service never sees it."""
+@pytest.mark.parametrize("kind", ["retry", "discard", "cancel"])
+async def test_words_that_something_between_does_not_like_are_left_out(service, worker, monkeypatch, caplog, kind):
+    """A firewall may take a traceback for an attack; the service never sees it. Nothing else of it changes."""
     monkeypatch.setattr(pauses, "FIRST_SECONDS", 0.01)
-    said: list[str] = []
-
-    def answer(name: str) -> Any:
-        said.append(name)
-        return errors.UnexpectedAnswer("blocked") if len(said) < 4 else None
-
-    service.answer = answer
-    taken = await worker.settling.say(settlement_of(handed_out(), Discard("'; DROP TABLE jobs; --")))
-    assert taken is not None
-    assert taken.error.error_type == "refused"
-    assert said == ["mark_job_discarded"] * 4
+    service.answer = lambda _: errors.UnexpectedAnswer("blocked") if len(service.calls) < 4 else None
+    said = Settlement(kind, 1, 1, timedelta(hours=3), ExecutionError("ValueError", "'; DROP TABLE jobs; --"))
+    taken = await worker.settling.say(said)
+    assert taken == without_words(said)
+    assert (taken.kind, taken.run_at, taken.error.error_type) == (kind, timedelta(hours=3), "ValueError")
+    assert "DROP TABLE" in caplog.text
 
 
-async def test_completion_waits_for_the_service_behind_whatever_answers(service, worker, monkeypatch):
+@pytest.mark.parametrize("result", [Done(), Snooze(timedelta(hours=1))])
+async def test_result_without_words_waits_for_the_service_behind_whatever_answers(service, worker, monkeypatch, result):
     monkeypatch.setattr(pauses, "FIRST_SECONDS", 0.01)
     service.answer = lambda _: errors.UnexpectedAnswer("a page") if len(service.calls) < 6 else None
-    taken = await worker.settling.say(settlement_of(handed_out(), Done()))
-    assert taken is not None
-    assert taken.kind == "complete"
+    said = settlement_of(handed_out(), result)
+    assert await worker.settling.say(said) == said
+
+
+async def test_job_that_makes_a_result_of_its_end_is_not_said_when_nobody_hears_it(service):
+    worker = Worker(service)
+
+    async def send(_: Job) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    worker.jobs = RunningJobs(executor("mail")(send), worker.settling, freed=lambda: None)
+    worker.jobs.start(handed_out())
+    await asyncio.sleep(0.01)
+    await worker.jobs.end()
+    assert (service.calls, worker.jobs.executing) == ([], 0)
+
+
+async def test_claims_wait_as_long_as_the_service_asks(service, worker):
+    service.answer = lambda _: errors.TooManyRequests(429, {}, retry_after=1.0)
+    await worker.polling.claim(lambda: 5, seconds=1.5)
+    assert len(service.calls) == 2
+
+
+async def test_stop_does_not_wait_for_a_claim_without_end(service, worker, monkeypatch):
+    monkeypatch.setattr(polling, "_WAIT", timedelta(0))
+    service.answer = lambda _: asyncio.get_running_loop().create_future()
+    claiming = asyncio.create_task(worker.polling.claim(lambda: 5, seconds=60))
+    await until(lambda: worker.polling.asked == 5)
+    await asyncio.wait_for(worker.polling.stop(), 2)
+    await until(lambda: worker.polling.asked == 0)
+    claiming.cancel()

@@ -231,6 +231,20 @@ async def test_lease_counts_from_when_the_service_heard_last(service, mail):
         await service.begun(held=[])
 
 
+async def test_result_shows_that_the_service_hears(service, mail):
+    mail.go_on.set()
+    worker = Worker([mail.executor], url=service.url)
+    async with working(worker):
+        stream = await service.begun()
+        await until(lambda: worker.status.is_healthy)
+        subscription = worker._lines[0]._subscription
+        assert subscription is not None
+        began_at = subscription.alive_at
+        await stream.send_job()
+        await stream.accept(await stream.next("complete"))
+        await until(lambda: subscription.alive_at > began_at)
+
+
 @pytest.mark.parametrize("frame", [b"[]", b'{"type":"drain"}', b"no json"])
 async def test_connection_that_does_not_begin_with_hello_is_tried_again(service, mail, frame):
     async with working(Worker([mail.executor], url=service.url)):

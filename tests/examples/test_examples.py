@@ -166,3 +166,22 @@ class TestJavaScript:
             again = await service.begun(held=[(1, 1)])
             await again.accept(await again.next("complete"))
             assert await asyncio.wait_for(worker.wait(), 10) == 0
+
+    async def test_it_connects_again_however_long_the_service_is_away(self):
+        async with StandIn().running() as service:
+            port = int(service.url.rpartition(":")[2])
+            async with self.working_for(service) as worker:
+                (await service.begun()).abort()
+                await service.stop()
+                await asyncio.sleep(1)
+                assert worker.returncode is None
+                async with StandIn().running(port) as again:
+                    await again.begun()
+
+    async def test_it_ends_at_once_when_it_has_nothing_to_do_and_the_service_is_away(self):
+        async with StandIn().running() as service, self.working_for(service) as worker:
+            (await service.begun()).abort()
+            await service.stop()
+            await asyncio.sleep(0.5)
+            worker.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(worker.wait(), 10) == 0

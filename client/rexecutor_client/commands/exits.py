@@ -2,6 +2,7 @@
 
 import signal
 from enum import IntEnum
+from typing import ClassVar
 
 
 class Exit(IntEnum):
@@ -23,3 +24,10 @@ class UsageError(Exception):
 
 class NotDone(Exception):
     """What was asked for was not done; the message says why."""
+
+
+class Leaving:
+    """How the program leaves once it has said all."""
+
+    at_once: ClassVar[bool] = False
+    """Without Python's own end, which would wait for what does not let itself be ended."""

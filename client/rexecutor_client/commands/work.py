@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
@@ -14,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ..worker import Worker, WorkerStatus
-from .exits import Exit, UsageError
+from .exits import Leaving, UsageError
 from .loading import executors_of
 from .service import HERE, Service, be_quiet
 from .text import print_json, printable_lines
@@ -59,7 +57,14 @@ def work(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    asyncio.run(_run(worker, console, as_json=service.json))
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(_run(worker, console, as_json=service.json))
+    finally:
+        # Not asyncio.run, which waits for ever for functions that do not let themselves be cancelled.
+        Leaving.at_once = bool(asyncio.all_tasks(loop))
+        if not Leaving.at_once:
+            loop.close()
 
 
 def _log_to(console: Console, *, level: int) -> None:
@@ -95,10 +100,6 @@ async def _run(worker: Worker, console: Console, *, as_json: bool) -> None:
     if as_json:
         print_json(_document(worker.status))
     _log.info("stopped: %d done, %d failed", worker.status.done, worker.status.failed)
-    if worker.status.running:
-        # Functions that do not let themselves be cancelled: the event loop would wait for them for ever.
-        sys.stdout.flush()
-        os._exit(Exit.DONE)
 
 
 async def _tell(worker: Worker, console: Console, *, as_json: bool) -> None:

@@ -23,6 +23,14 @@ async def send(job):
         await asyncio.sleep(0.5)
     return None
 
+@executor("{name}-swallows")
+async def swallow(job):
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except BaseException:
+            pass
+
 @executor("{name}-blocks")
 def block(job):
     time.sleep(60)
@@ -78,6 +86,15 @@ def test_second_signal_ends_the_worker_at_once_whatever_blocks_its_threads(work,
     process.terminate()
     assert process.wait(5) == 0
     assert client.get_job(job_id).status is JobStatus.EXECUTING
+
+
+def test_worker_ends_whatever_a_function_swallows(work, client, executor):
+    job_id = client.enqueue(EnqueuableJob(executor=f"{executor}-swallows")).id
+    process = work("my_app:swallow", "--drain-seconds", "0.1")
+    wait_until(lambda: client.get_job(job_id).status is JobStatus.EXECUTING)
+    process.terminate()
+    assert process.wait(15) == 0
+    assert client.get_job(job_id).errors[0].error_type == "cancelled"
 
 
 def test_worker_tells_how_it_does_as_json(work, client, executor):
