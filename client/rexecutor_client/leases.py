@@ -51,10 +51,12 @@ class Leases:
                     if lease.renewal is not None:
                         # It would hold a job that nobody works on.
                         lease.renewal.cancel()
-                elif clock() >= lease.renew_at and lease.renewal is None:
+                elif clock() >= lease.renew_at and lease.renewal is None and (self.is_heard or not self._renewals):
+                    # Without an answer to one the others need not ask.
                     self._renew_soon(running, lease)
             pause = min(lease.renew_at for _, lease in leased) - clock()
             await asyncio.sleep(min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
+        self.is_heard = True
 
     def _renew_soon(self, running: Running, lease: Lease) -> None:
         lease.renewal = asyncio.create_task(self._renew(running, lease))

@@ -67,8 +67,8 @@ class Worker:
     async def _send(self, _: Job) -> None:
         await self.go_on.wait()
 
-    def start(self, *, lease_seconds: float) -> None:
-        self.jobs.start(handed_out(), lease_seconds=lease_seconds)
+    def start(self, *, lease_seconds: float, job_id: int = 1) -> None:
+        self.jobs.start(handed_out(id=job_id), lease_seconds=lease_seconds)
         self.leases.keep()
 
 
@@ -100,6 +100,18 @@ async def test_renewal_that_fails_is_tried_again_now_and_then_until_the_lease_ha
     worker.start(lease_seconds=1.5)
     await until(lambda: worker.jobs.revoked == 1)
     assert 3 <= service.calls.count("renew_lease") <= 20
+
+
+async def test_one_asks_for_all_while_the_service_is_away(service, worker):
+    service.answer = lambda _: errors.ServiceUnreachable("away")
+    for n in range(20):
+        worker.start(job_id=n, lease_seconds=6)
+    await asyncio.sleep(3)
+    assert 20 < service.calls.count("renew_lease") <= 60
+    service.answer = lambda _: None
+    await until(lambda: worker.leases.is_heard)
+    asked = service.calls.count("renew_lease")
+    await until(lambda: service.calls.count("renew_lease") >= asked + 19)
 
 
 async def test_lease_that_has_run_out_is_not_renewed(service, worker):
