@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .backoff import Linear as Linear
     from .backoff import Polynomial as Polynomial
     from .bulk import Bulk as Bulk
+    from .errors import InvalidUrl as InvalidUrl
     from .errors import Problem as Problem
     from .errors import RexecutorError as RexecutorError
     from .errors import ServiceUnreachable as ServiceUnreachable
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .results import Retry as Retry
     from .results import Snooze as Snooze
     from .subscription import Subscription as Subscription
+    from .sync_bulk import SyncBulk as SyncBulk
     from .sync_client import Client as Client
     from .uniqueness import Replace as Replace
     from .uniqueness import UniquenessCriteria as UniquenessCriteria
@@ -56,7 +58,7 @@ _MODULES = {
     "results": ("Cancel", "Discard", "Done", "Retry", "Snooze"),
     "execution": ("Executor", "executor"),
     "backoff": ("Constant", "Exponential", "Linear", "Polynomial"),
-    "errors": ("Problem", "RexecutorError", "ServiceUnreachable"),
+    "errors": ("InvalidUrl", "Problem", "RexecutorError", "ServiceUnreachable"),
     "job": (
         "Ack",
         "EnqueuableJob",
@@ -73,6 +75,7 @@ _MODULES = {
     "json_text": ("NotJson",),
     "pruning": ("Except", "MaxAge", "MaxLength", "Only", "PruneSpec"),
     "subscription": ("Subscription",),
+    "sync_bulk": ("SyncBulk",),
     "sync_client": ("Client",),
     "uniqueness": ("Replace", "UniquenessCriteria"),
     "version": ("__version__",),

@@ -446,6 +446,20 @@ async def test_job_that_does_not_end_in_time_is_stopped_and_tried_again_at_once(
     assert mail.revoked == ["stopped"]
 
 
+class Cleaning:
+    """A function that takes its time to clean up."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    async def send(self, _: Job) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+            self.is_over = True
+
+
 async def stopped(service: StandIn, function: Callable[[Job], Awaitable[None]]) -> tuple[Stream, "asyncio.Task[None]"]:
     """Stop a worker whose only job does not end in time."""
     worker = Worker([executor("mail")(function)], url=service.url, drain_seconds=0.1)
@@ -458,19 +472,10 @@ async def stopped(service: StandIn, function: Callable[[Job], Awaitable[None]]) 
 
 
 async def test_job_that_is_stopped_cleans_up_before_it_is_tried_again(service):
-    has_cleaned_up = False
-
-    async def send(_: Job) -> None:
-        nonlocal has_cleaned_up
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.2)
-            has_cleaned_up = True
-
-    stream, works = await stopped(service, send)
+    cleaning = Cleaning()
+    stream, works = await stopped(service, cleaning.send)
     retry = await stream.next("retry")
-    assert has_cleaned_up
+    assert cleaning.is_over
     await stream.accept(retry, "retryable")
     await asyncio.wait_for(works, PATIENCE_SECONDS)
 
@@ -512,24 +517,15 @@ async def test_function_that_cannot_be_cancelled_does_not_keep_the_worker(servic
 
 
 async def test_clean_up_of_a_revoked_job_is_waited_for(service):
-    has_cleaned_up = False
-
-    async def send(_: Job) -> None:
-        nonlocal has_cleaned_up
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.5)
-            has_cleaned_up = True
-
-    worker = Worker([executor("mail")(send)], url=service.url)
+    cleaning = Cleaning()
+    worker = Worker([executor("mail")(cleaning.send)], url=service.url)
     async with working(worker):
         stream = await service.begun()
         await stream.send_job()
         await until(lambda: worker.status.running == 1)
         await stream.send(type="revoke", id=1, fence=1, reason="cancelled")
         await until(lambda: worker.status.running == 0)
-    assert has_cleaned_up
+    assert cleaning.is_over
 
 
 async def test_nothing_is_left_of_a_connection_that_drained(service, mail):
