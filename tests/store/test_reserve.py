@@ -85,6 +85,14 @@ async def test_reserve_grows_for_a_large_bulk_and_shrinks_again(tmp_path):
             assert sizes(disk)[".reserve"] == RESERVE
 
 
+async def test_log_begins_anew_at_half_of_the_reserve(tmp_path):
+    """A log as long as that can be brought into the file with the half that is given up first."""
+    async with running_service(tmp_path, reserve_bytes=RESERVE) as service:
+        for _ in range(60):
+            await service.enqueue_many([new_job(data="x" * 10_000)] * 10)
+        assert RESERVE // 4 < sizes(tmp_path)["-wal"] < RESERVE * 5 // 8
+
+
 async def test_jobs_are_refused_from_the_start_where_there_is_no_room_for_the_reserve(tmp_path):
     with small_disk(tmp_path, 4) as disk:
         async with running_service(disk, reserve_bytes=RESERVE) as service:

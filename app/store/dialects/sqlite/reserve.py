@@ -10,13 +10,13 @@ from pathlib import Path
 from ....domain.errors import InsufficientStorage
 from ....observability.logging import get_logger
 from ..base import DatabaseUnusable
+from .connection import LOG_PAGES
 
 _TRY_AGAIN_SECONDS = 1.0
 _FULL = 13
 _IO_ERROR = 10
 _PROBE_BYTES = 64 * 1024
 _PAGE_BYTES = 4096
-_LOG_PAGES = 1_000
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CANNOT_ALLOCATE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _ZEROS = bytes(64 * 1024)
@@ -53,7 +53,7 @@ class Reserve:
             held = os.fstat(self._descriptor).st_size >= size
             if self._allocate(size if held else size + self._margin):
                 os.ftruncate(self._descriptor, size)
-                self._allocated = size
+                self._hold(size)
             else:
                 self._give_up()
 
@@ -107,7 +107,7 @@ class Reserve:
         if not self._is_spent:
             _log.warning("storage.filled", reserve_bytes=self._base)
             self._tried_at = time.monotonic()
-            self._bound_log(self._margin // _PAGE_BYTES)
+            self._bound_log(self._margin)
         self._is_spent = True
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
@@ -136,11 +136,11 @@ class Reserve:
         """Hold so much from now on, of which more is allocated, and give the log what room there is beside it."""
         self._base = size
         self._allocate(size)
-        self._bound_log(_LOG_PAGES if size == self._size else self._margin // _PAGE_BYTES)
+        self._bound_log(size // 2)
 
-    def _bound_log(self, pages: int) -> None:
-        """Let the log begin anew when it has so many pages, 1,000 at most, as is usual."""
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, min(pages, _LOG_PAGES))}")
+    def _bound_log(self, size: int) -> None:
+        """Let the log begin anew when it has so many bytes, and at the usual length at the latest."""
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, min(size // _PAGE_BYTES, LOG_PAGES))}")
 
     def _allocate(self, size: int) -> bool:
         """Make the file exactly so long, or leave it as it is; return whether there was room."""
