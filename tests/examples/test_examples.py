@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("examples")).running() as server:
+    with Server(tmp_path_factory.mktemp("examples"), lease_seconds=10).running() as server:
         yield server
 
 
