@@ -106,6 +106,15 @@ class Dispatcher:
         if self._claim_ahead(spare=_SPARED) and self._wakeup.sleeps:
             self._wakeup.wake()
 
+    def expect_credits(self) -> None:
+        """Hear that acknowledgements are about to be submitted, and submit a claim for what they make room for.
+
+        Where jobs flow that is done in this very turn, so that the claim shares the acknowledgements' transaction.
+        """
+        if not self._waits_for_jobs and (self._flows or not self._ahead):
+            self._claim_ahead()
+        self.demand_changed()
+
     def demand_changed(self) -> None:
         """Hear that somebody in line may want more jobs; while none is due it makes no difference."""
         self._has_new_demand = True
@@ -132,7 +141,8 @@ class Dispatcher:
 
         Return whether there are any, and not too many claims ahead.
         """
-        if len(self._ahead) == _MAX_AHEAD:
+        # A claim that is done, but not handed out, has spent credits that are still open here.
+        if len(self._ahead) == _MAX_AHEAD or any(claim.claimed.done() for claim in self._ahead):
             return False
         demands, reserved = self._reserve(spare)
         if demands:

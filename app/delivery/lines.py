@@ -66,6 +66,12 @@ class Lines:
         if dispatcher is not None and self._dialect.shares_transactions:
             dispatcher.expect()
 
+    def expect_credits(self, executor: str) -> None:
+        """Hear that acknowledgements are about to be submitted: a claim may share their transaction."""
+        dispatcher = self._dispatchers.get(executor)
+        if dispatcher is not None:
+            dispatcher.expect_credits()
+
     def wake_at(self, executor: str, instant: Instant) -> None:
         """Hear that a job of the executor waits for this instant."""
         dispatcher = self._dispatchers.get(executor)

@@ -27,7 +27,8 @@ class Subscription:
         leases: Iterable[int],
         worker: str,
         prefetch: int,
-        claims_ahead: bool,
+        claims_along: bool,
+        expect_credits: Callable[[], None],
         demand_changed: Callable[[], None],
         give_back: Callable[[Sequence[Job]], None],
         left: Callable[["Subscription", Sequence[Job]], Awaitable[None]],
@@ -45,8 +46,9 @@ class Subscription:
         self.renewed_at = self.alive_at
         self._returns_credits = prefetch > 0
         self._prefetch = prefetch
-        self._claims_ahead = claims_ahead
+        self._claims_along = claims_along
         """Whether a claim may share the transaction of the acknowledgements that make room for it."""
+        self._expect_credits = expect_credits
         self._demand_changed = demand_changed
         self._give_back = give_back
         self._left = left
@@ -142,9 +144,9 @@ class Subscription:
 
     def acknowledging(self) -> None:
         """Hear that acknowledgements are about to be submitted: their transaction may claim what they make room for."""
-        if self._returns_credits and self._claims_ahead:
+        if self._returns_credits and self._claims_along:
             self._acknowledging = True
-            self._demand_changed()
+            self._expect_credits()
 
     def alive(self) -> None:
         """Note a sign of life."""

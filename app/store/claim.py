@@ -8,7 +8,7 @@ from msgspec import Struct
 from ..domain.instant import Instant
 from ..domain.job import Job
 
-MAX_STREAM_CLAIM = 250
+MAX_STREAM_CLAIM = 500
 """Most jobs that one claim takes for one stream: while they are sent and worked on, the next are claimed."""
 
 

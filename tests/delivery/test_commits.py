@@ -3,17 +3,24 @@
 import asyncio
 
 from app.backend.extensions import Service
+from app.domain.job import Job
+from app.domain.lifecycle import Acknowledgement, Operation
 from app.main import open_service
 from app.observability.meter import Meter
 from app.observability.metrics import COMMIT_WRITES
 from tests.builders import new_job
 from tests.delivery.streams import subscribed, take
+from tests.held_writer import until_waiting, writer_held
 from tests.services import new_settings
 
 
 def commits(meter: Meter) -> int:
     """How many transactions were committed."""
     return meter.snapshot([]).buckets[COMMIT_WRITES, ()].up_to[-1][1]
+
+
+def completes(jobs: list[Job]) -> list[Acknowledgement]:
+    return [Acknowledgement(operation=Operation.COMPLETE, job_id=job.id, fence=job.fence) for job in jobs]
 
 
 async def test_more_credits_cost_nothing_while_no_job_is_due(tmp_path):
@@ -30,6 +37,27 @@ async def test_more_credits_cost_nothing_while_no_job_is_due(tmp_path):
         await service.mark_job_complete(job.id)
         await service.get_job(job.id)
         assert commits(meter) == before + 1
+
+
+async def test_acknowledgements_and_the_claims_for_their_credits_share_one_transaction(tmp_path):
+    """Those of two frames while the writer is busy, with a claim each; what was freed is spent once."""
+    meter = Meter()
+    async with open_service(new_settings(tmp_path), meter) as service:
+        await service.enqueue_many([new_job() for _ in range(12)])
+        async with subscribed(service, prefetch=4) as worker:
+            jobs = await take(worker, 4)
+            before = commits(meter)
+            async with writer_held(service):
+                calls = []
+                for number in range(2):
+                    worker.acknowledging()
+                    calls.append(asyncio.create_task(service.acknowledge(completes(jobs[2 * number : 2 * number + 2]))))
+                    await until_waiting(service, 2 * number + 2)
+            await take(worker, 4)
+            assert commits(meter) == before + 2, "one more held the writer"
+        assert [(await service.get_job(job_id)).fence for job_id in range(9, 13)] == [0] * 4, (
+            "none was claimed in excess"
+        )
 
 
 async def settled(service: Service) -> None:

@@ -1,9 +1,15 @@
-"""Acknowledge on SQLite: the usual complete in two statements, all else by the table."""
+"""Acknowledge on SQLite: completes in two statements for many, all else by the table.
 
-from collections import Counter
+Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
+known in advance.
+"""
+
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from ....domain.errors import BackendError
 from ....domain.job import Ack
@@ -14,30 +20,85 @@ from ...states import acknowledge_states
 from .rows import select_states, write_states
 from .transaction import SqliteTransaction
 
-# Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
-# known in advance, and many take two statements.
-_SELECT_HELD = """
-SELECT json_group_array(json_array(id, executor, fence, lease_id)) FROM jobs
-WHERE id IN (SELECT value FROM json_each(?)) AND status = 'executing' AND lease_id IS NOT NULL
+_HELD = """
+FROM json_each(?) AS call CROSS JOIN jobs ON jobs.id = call.key
+WHERE jobs.fence = call.value AND jobs.status = 'executing' AND jobs.lease_id IS NOT NULL
 """
+_SELECT_HOLDERS = f"SELECT count(*), min(lease_id), max(lease_id), min(executor) {_HELD}"
+# All rows in one: each step of a statement would wait for the interpreter's lock.
+_SELECT_HELD = f"SELECT json_group_array(json_array(lease_id, jobs.id, fence)) {_HELD}"
+_COUNT_BY_EXECUTOR = f"SELECT executor, count(*) {_HELD} GROUP BY executor"
 _COMPLETE = """
 UPDATE jobs SET status = 'complete', finished_at = ?, lease_id = NULL, version = version + 1,
                 acknowledged_fence = fence, acknowledged_operation = 'complete'
-WHERE id IN (SELECT value FROM json_each(?))
+WHERE id IN (SELECT CAST(key AS INTEGER) FROM json_each(?))
 """
 
+_MANY = 16
+"""So many completes of one caller are worth statements of their own."""
 
-_rows = msgspec.json.Decoder(list[tuple[int, str, int, int]])
+
+class _Held(Settlement, frozen=True, array_like=True, gc=False):
+    """What a complete settles, as ``_SELECT_HELD`` gives it."""
 
 
-def acknowledge(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
+_held: msgspec.json.Decoder[list[Settlement]] = msgspec.json.Decoder(list[_Held])
+
+
+class Acknowledgements(Struct):
+    """What one caller says at once, and what came of it."""
+
+    calls: Sequence[Acknowledgement]
+    completes: dict[int, int] | None
+    """The fence of each job, if the calls are fenced completes of different jobs, and many."""
+    outcomes: Sequence[Ack | BackendError] = ()
+
+
+def prepare(calls: Sequence[Acknowledgement]) -> Acknowledgements:
+    """Look at the calls, on the event loop: the writer's thread has less time."""
+    completes: dict[int, int] = {}
+    if len(calls) >= _MANY:
+        for call in calls:
+            if call.operation is Operation.COMPLETE and call.fence is not None:
+                completes[call.job_id] = call.fence
+    return Acknowledgements(calls, completes if completes and len(completes) == len(calls) else None)
+
+
+def acknowledge(transaction: SqliteTransaction, callers: Sequence[Acknowledgements]) -> list[Acknowledgements]:
     """Apply acknowledgements in order; each has an outcome of its own."""
-    outcomes = _complete_held(transaction, calls)
-    left = [call for call in calls if call.job_id not in outcomes]
-    if not left:
-        return [outcomes[call.job_id] for call in calls]
-    others = iter(_apply_table(transaction, left))
-    return [outcomes[call.job_id] if call.job_id in outcomes else next(others) for call in calls]
+    for are_completes, group in groupby(callers, lambda caller: caller.completes is not None):
+        if not are_completes:
+            _apply(transaction, list(group))
+            continue
+        for caller in group:
+            if not _complete_all(transaction, caller, caller.completes or {}):
+                _apply(transaction, [caller])
+    return list(callers)
+
+
+def _complete_all(transaction: SqliteTransaction, caller: Acknowledgements, fences: dict[int, int]) -> bool:
+    """Complete all jobs if one lease holds them under these fences; what that means is told later."""
+    held, lease_id, last_lease_id, executor = _one_row(transaction, _SELECT_HOLDERS, fences)
+    if held < len(fences) or lease_id != last_lease_id:
+        return False
+    _complete(transaction, fences, {executor: held})
+
+    def tell() -> None:
+        caller.outcomes = [Ack(job_id, JobStatus.COMPLETE) for job_id in fences]
+        transaction.effects.settled += [Settlement(lease_id, job_id, fence) for job_id, fence in fences.items()]
+
+    transaction.tell_later(tell)
+    transaction.freed_untold[lease_id] += held
+    return True
+
+
+def _apply(transaction: SqliteTransaction, callers: Sequence[Acknowledgements]) -> None:
+    """Apply the calls of several callers in order."""
+    calls = [call for caller in callers for call in caller.calls]
+    completed = _complete_held(transaction, calls)
+    others = iter(_apply_table(transaction, [call for call in calls if call.job_id not in completed]))
+    for caller in callers:
+        caller.outcomes = [completed.get(call.job_id) or next(others) for call in caller.calls]
 
 
 def _complete_held(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]) -> dict[int, Ack]:
@@ -47,33 +108,42 @@ def _complete_held(transaction: SqliteTransaction, calls: Sequence[Acknowledgeme
         job_id = call.job_id
         # A job with several calls is left to the table.
         fences[job_id] = call.fence if call.operation is Operation.COMPLETE and job_id not in fences else None
-    completed: dict[int, Ack] = {}
-    executors: list[str] = []
-    settled = transaction.effects.settled
-    candidates = _json([job_id for job_id, fence in fences.items() if fence is not None])
-    # All rows in one: each step of a statement would wait for the interpreter's lock.
-    (held,) = transaction.connection.execute(_SELECT_HELD, (candidates,)).fetchone()
-    for job_id, executor, fence, lease_id in _rows.decode(held):
-        if fences[job_id] == fence:
-            completed[job_id] = Ack(job_id, JobStatus.COMPLETE)
-            settled.append(Settlement(lease_id, job_id, fence))
-            executors.append(executor)
-    if completed:
-        for executor, count in Counter(executors).items():
-            transaction.counts[executor, JobStatus.EXECUTING] -= count
-            transaction.counts[executor, JobStatus.COMPLETE] += count
-        transaction.connection.execute(_COMPLETE, (transaction.now, _json(list(completed))))
-        transaction.effects.tally.count(ACKNOWLEDGED, Operation.COMPLETE, AckOutcome.OK, by=len(completed))
-    return completed
+    wanted = {job_id: fence for job_id, fence in fences.items() if fence is not None}
+    if not wanted:
+        return {}
+    (rows,) = _one_row(transaction, _SELECT_HELD, wanted)
+    settled = _held.decode(rows)
+    if not settled:
+        return {}
+    held = {each.job_id: each.fence for each in settled}
+    by_executor = transaction.connection.execute(_COUNT_BY_EXECUTOR, (_json(held),)).fetchall()
+    _complete(transaction, held, dict(by_executor))
+    transaction.effects.settled += settled
+    return {job_id: Ack(job_id, JobStatus.COMPLETE) for job_id in held}
+
+
+def _complete(transaction: SqliteTransaction, fences: dict[int, int], by_executor: dict[str, int]) -> None:
+    """Complete jobs that are known to be held under these fences."""
+    transaction.connection.execute(_COMPLETE, (transaction.now, _json(fences)))
+    for executor, count in by_executor.items():
+        transaction.counts[executor, JobStatus.EXECUTING] -= count
+        transaction.counts[executor, JobStatus.COMPLETE] += count
+    transaction.effects.tally.count(ACKNOWLEDGED, Operation.COMPLETE, AckOutcome.OK, by=len(fences))
 
 
 def _apply_table(transaction: SqliteTransaction, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
     """Load the states, let the contract's table decide, write what changed."""
+    if not calls:
+        return []
     states = select_states(transaction, {call.job_id for call in calls})
     outcomes, changed = acknowledge_states(transaction, states, calls)
     write_states(transaction, changed)
     return outcomes
 
 
-def _json(ids: list[int]) -> str:
-    return msgspec.json.encode(ids).decode()
+def _one_row(transaction: SqliteTransaction, statement: str, fences: dict[int, int]) -> Any:
+    return transaction.connection.execute(statement, (_json(fences),)).fetchone()
+
+
+def _json(fences: dict[int, int]) -> str:
+    return msgspec.json.encode(fences).decode()

@@ -1,13 +1,17 @@
 """Claim on SQLite: the best due jobs of an executor, by a loose scan over the priorities in use."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from itertools import chain
+from typing import Any, TypeVar, cast
 
 import msgspec
+from msgspec import Struct
 
 from ....domain.instant import Instant
 from ....domain.job import Job
+from ....domain.json_text import JsonText
 from ....domain.limits import ERRORS_TO_WORKERS, MAX_ATTEMPTED_BY, MAX_UINT16
 from ....domain.status import JobStatus
 from ....observability.metrics import CLAIMED
@@ -42,8 +46,8 @@ ORDER BY scheduled_at, id LIMIT :count
 # The jobs as the claim is about to make them, members in the order of Job, all in one row: each row fetched would wait
 # for the interpreter's lock while the event loop is busy. A job that is too long is counted only.
 SELECT_DUE = f"""
-SELECT count(*), group_concat(job), total(is_retryable)
-FROM (SELECT status = 'retryable' AS is_retryable,
+SELECT count(*), count(job), group_concat(job), json_group_array(id), total(is_retryable), max(has_history)
+FROM (SELECT id, status = 'retryable' AS is_retryable, attempted_by <> '[]' OR error_count > 0 AS has_history,
              CASE WHEN length(data) + length(metadata) <= :longest THEN json_array(
                id, executor, 'executing', data, metadata, {NEXT_ATTEMPT}, max_attempts, priority, tags, json('[]'),
                error_count, inserted_at, scheduled_at, :now, NULL, attempted_by, uniqueness_key, fence + 1, NULL,
@@ -71,6 +75,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
+T = TypeVar("T")
+
+
 class _DueJob(Job, array_like=True, gc=False):
     """A job as ``SELECT_DUE`` gives it."""
 
@@ -85,9 +92,24 @@ _SHORT = 8_000
 """A job with no more characters than this needs no measuring: a thousand of them are not too much."""
 
 
+class _Due(Struct):
+    """Due jobs, best first, not yet read."""
+
+    rows: list[str] = []
+    """JSON, with commas between the jobs."""
+    ids: list[int] = []
+    have_history: bool = False
+    """Whether one of them had a worker before, or an error."""
+
+    def read(self) -> list[Job]:
+        """Return the jobs."""
+        return _due_jobs.decode(f"[{','.join(self.rows)}]")
+
+
 def claim_jobs(transaction: SqliteTransaction, calls: Sequence[ClaimCall]) -> list[Claimed]:
-    """Answer claims one after the other."""
-    return [_claim(transaction, call) for call in calls]
+    """Answer claims one after the other; of what the transaction has freed before, each credit is spent once."""
+    freed = transaction.freed()
+    return [_claim(transaction, call, freed) for call in calls]
 
 
 def open_leases(transaction: SqliteTransaction, leases: Sequence[NewLease]) -> list[int]:
@@ -95,41 +117,65 @@ def open_leases(transaction: SqliteTransaction, leases: Sequence[NewLease]) -> l
     return [_open_lease(transaction, lease)[0] for lease in leases]
 
 
-def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
+def _claim(transaction: SqliteTransaction, call: ClaimCall, freed: Counter[int]) -> Claimed:
     claimed = Claimed([[] for _ in call.demands], [None] * len(call.demands))
     expiries = _expiries(transaction, call.demands)
     living = [index for index, expiry in enumerate(expiries) if expiry is not None]
     demands = [call.demands[index] for index in living]
-    credits_of = [_credits(transaction, demand) for demand in demands]
+    credits_of = [_credits(demand, freed) for demand in demands]
     wanted = sum(credits_of)
     due, claimed.next_due_at = _select_due(transaction, call.executor, wanted)
+    count = len(due.ids)
     # Nothing wanted is not enough either: then every lease in line has run out, and asking again would not help.
-    claimed.was_enough = 0 < wanted == len(due)
-    claimed.was_all = len(due) < wanted and claimed.next_due_at != transaction.now
-    if len(due) < wanted:
+    claimed.was_enough = 0 < wanted == count
+    claimed.was_all = count < wanted and claimed.next_due_at != transaction.now
+    if count < wanted:
         # What became ready in this very transaction is claimed, or next_due_at tells of it: nobody need be woken.
         transaction.effects.ready.pop(call.executor, None)
-    if due:
-        transaction.effects.tally.count(CLAIMED, call.executor, by=len(due))
-    hands: list[list[Job]] = [[] for _ in demands]
-    for job, place in zip(due, deal(credits_of, len(due)), strict=True):
-        hands[place].append(job)
-    for index, demand, hand in zip(living, demands, hands, strict=True):
+    if count:
+        transaction.effects.tally.count(CLAIMED, call.executor, by=count)
+    hands: list[tuple[int, Instant, str]] = []
+    for index, demand, ids in zip(living, demands, _hands(due.ids, credits_of), strict=True):
         lease, expires_at = demand.lease, expiries[index] or 0
-        if isinstance(lease, NewLease):
-            if not hand:
-                continue
+        if ids and isinstance(lease, NewLease):
             lease, expires_at = _open_lease(transaction, lease)
-        claimed.lease_ids[index] = lease
-        claimed.jobs[index] = _execute(transaction, hand, lease, expires_at, demand.worker)
+        if not isinstance(lease, NewLease):
+            claimed.lease_ids[index] = lease
+            _set_executing(transaction, ids, lease, demand.worker)
+        hands.append((index, expires_at, demand.worker))
+
+    def tell() -> list[Job]:
+        """Read the jobs; return those that had a worker before."""
+        again: list[Job] = []
+        for (index, expires_at, worker), hand in zip(hands, _hands(due.read(), credits_of), strict=True):
+            again += _hand_to(hand, expires_at, worker)
+            claimed.jobs[index] = hand
+        return again
+
+    if due.have_history:
+        _set_attempted_by(transaction, tell())
+        _read_errors(transaction, claimed.jobs)
+    elif count:
+        transaction.tell_later(tell)
     return claimed
 
 
-def _credits(transaction: SqliteTransaction, demand: Demand) -> int:
-    if not demand.returns:
+def _credits(demand: Demand, freed: Counter[int]) -> int:
+    if not demand.returns or isinstance(demand.lease, NewLease):
         return demand.credits
-    freed = sum(settlement.lease_id == demand.lease for settlement in transaction.effects.settled)
-    return min(demand.credits + freed, MAX_STREAM_CLAIM)
+    returned = min(freed[demand.lease], MAX_STREAM_CLAIM - demand.credits)
+    freed[demand.lease] -= returned
+    return demand.credits + returned
+
+
+def _hands(due: list[T], credits_of: Sequence[int]) -> list[list[T]]:
+    """Deal what is due; return each place's."""
+    if len(credits_of) == 1:
+        return [due]
+    hands: list[list[T]] = [[] for _ in credits_of]
+    for each, place in zip(due, deal(credits_of, len(due)), strict=True):
+        hands[place].append(each)
+    return hands
 
 
 def _expiries(transaction: SqliteTransaction, demands: Sequence[Demand]) -> list[Instant | None]:
@@ -142,31 +188,30 @@ def _expiries(transaction: SqliteTransaction, demands: Sequence[Demand]) -> list
     ]
 
 
-def _select_due(transaction: SqliteTransaction, executor: str, wanted: int) -> tuple[list[Job], Instant | None]:
+def _select_due(transaction: SqliteTransaction, executor: str, wanted: int) -> tuple[_Due, Instant | None]:
     """Return up to ``wanted`` due jobs, best first; with fewer, also when to ask again."""
     now = transaction.now
-    jobs: list[Job] = []
+    due = _Due()
     later: list[Instant] = []
     for priority, first_at in _levels(transaction, executor):
-        missing = wanted - len(jobs)
+        missing = wanted - len(due.ids)
         if missing <= 0:
-            return jobs, None
+            return due, None
         if first_at > now:
             later.append(first_at)
             continue
         parameters: dict[str, Any] = {"executor": executor, "priority": priority, "now": now, "count": missing}
-        due = _decode_due(transaction, {**parameters, "longest": _SHORT})
-        if due is None:
-            parameters["count"] = _fitting(transaction, parameters, MAX_CLAIM_BYTES - _characters(jobs))
-            due = _decode_due(transaction, {**parameters, "longest": sys.maxsize}) or []
+        if not _add_due(transaction, due, {**parameters, "longest": _SHORT}):
+            room = MAX_CLAIM_BYTES - sum(len(rows) for rows in due.rows)
+            parameters["count"] = _fitting(transaction, parameters, room)
+            _add_due(transaction, due, {**parameters, "longest": sys.maxsize})
             if parameters["count"] < missing:
-                return jobs + due, now
-        jobs += due
-        if len(jobs) < wanted:
+                return due, now
+        if len(due.ids) < wanted:
             following = _first(transaction, SELECT_NEXT, parameters)
             if following is not None:
                 later.append(following)
-    return jobs, (min(later, default=None) if len(jobs) < wanted else None)
+    return due, (min(later, default=None) if len(due.ids) < wanted else None)
 
 
 def _fitting(transaction: SqliteTransaction, parameters: dict[str, Any], room: int) -> int:
@@ -177,55 +222,60 @@ def _fitting(transaction: SqliteTransaction, parameters: dict[str, Any], room: i
     return count
 
 
-def _characters(jobs: list[Job]) -> int:
-    return sum(len(job.data) + len(job.metadata) for job in jobs)
-
-
-def _decode_due(transaction: SqliteTransaction, parameters: dict[str, Any]) -> list[Job] | None:
-    """Return the due jobs, None if one of them is too long."""
-    count, rows, retryable = transaction.connection.execute(SELECT_DUE, parameters).fetchone()
-    jobs = _due_jobs.decode(f"[{rows or ''}]")
-    if len(jobs) < count:
-        return None
+def _add_due(transaction: SqliteTransaction, due: _Due, parameters: dict[str, Any]) -> bool:
+    """Add the due jobs of one priority; none, and return False, if one of them is too long."""
+    count, short, rows, ids, retryable, have_history = transaction.connection.execute(SELECT_DUE, parameters).fetchone()
+    if short < count:
+        return False
+    if count:
+        due.rows.append(rows)
+        due.ids += msgspec.json.decode(ids)
+        due.have_history |= bool(have_history)
     executor = parameters["executor"]
     transaction.counts[executor, JobStatus.RETRYABLE] -= int(retryable)
     transaction.counts[executor, JobStatus.SCHEDULED] -= count - int(retryable)
     transaction.counts[executor, JobStatus.EXECUTING] += count
-    return jobs
+    return True
 
 
 def _levels(transaction: SqliteTransaction, executor: str) -> Iterator[tuple[int, Instant]]:
     return transaction.connection.execute(SELECT_LEVELS, {"executor": executor})
 
 
-def _execute(
-    transaction: SqliteTransaction, jobs: list[Job], lease: int, expires_at: Instant, worker: str
-) -> list[Job]:
-    """Hand jobs to a lease; return them as they are now."""
-    if not jobs:
-        return jobs
-    now = transaction.now
+def _set_executing(transaction: SqliteTransaction, ids: list[int], lease: int, worker: str) -> None:
+    """Hand jobs to a lease, as if the worker were their first."""
+    if ids:
+        parameters = transaction.now, lease, _attempted_by("[]", worker), msgspec.json.encode(ids).decode()
+        transaction.connection.execute(_SET_EXECUTING, parameters)
+
+
+def _hand_to(jobs: list[Job], expires_at: Instant, worker: str) -> list[Job]:
+    """Note who has the jobs; return those that had a worker before."""
     first = _attempted_by("[]", worker)
-    again: list[tuple[Any, ...]] = []
+    again: list[Job] = []
     for job in jobs:
         job.lease_expires_at = expires_at
         if job.attempted_by == "[]":
             job.attempted_by = first
         else:
             job.attempted_by = _attempted_by(job.attempted_by, worker)
-            again.append((job.attempted_by, job.id))
+            again.append(job)
+    return again
+
+
+def _set_attempted_by(transaction: SqliteTransaction, jobs: Sequence[Job]) -> None:
+    transaction.connection.executemany(_SET_ATTEMPTED_BY, [(job.attempted_by, job.id) for job in jobs])
+
+
+def _read_errors(transaction: SqliteTransaction, hands: Sequence[Sequence[Job]]) -> None:
+    for job in chain.from_iterable(hands):
         if job.error_count:
             job.errors = select_errors(transaction.connection, job.id, after=job.error_count - ERRORS_TO_WORKERS)
-    ids = msgspec.json.encode([job.id for job in jobs]).decode()
-    transaction.connection.execute(_SET_EXECUTING, (now, lease, first, ids))
-    if again:
-        transaction.connection.executemany(_SET_ATTEMPTED_BY, again)
-    return jobs
 
 
-def _attempted_by(before: str, worker: str) -> Any:
+def _attempted_by(before: str, worker: str) -> JsonText:
     workers = [*msgspec.json.decode(before), worker]
-    return msgspec.json.encode(workers[-MAX_ATTEMPTED_BY:]).decode()
+    return JsonText(msgspec.json.encode(workers[-MAX_ATTEMPTED_BY:]).decode())
 
 
 def _open_lease(transaction: SqliteTransaction, lease: NewLease) -> tuple[int, Instant]:

@@ -29,7 +29,7 @@ from ...group_commit import GroupCommit
 from ...idempotency import Answered, InsertOnce, RerunOnce
 from ...tables import metadata
 from ..base import DatabaseUnusable, StoreRules
-from .acknowledge import acknowledge
+from .acknowledge import acknowledge, prepare
 from .administration import delete_jobs, rerun_jobs, update_jobs
 from .audit import audit_sessions
 from .claim import claim_jobs, open_leases
@@ -138,7 +138,8 @@ class SqliteDialect:
 
     async def acknowledge(self, calls: Sequence[Acknowledgement]) -> list[Ack | BackendError]:
         """Apply acknowledgements in order, each with an outcome of its own."""
-        return await self._commit.submit(acknowledge, calls)
+        (caller,) = await self._commit.submit(acknowledge, [prepare(calls)], size=len(calls))
+        return list(caller.outcomes)
 
     async def insert_once(
         self, jobs: Sequence[EnqueuableJob], idempotency: Idempotency

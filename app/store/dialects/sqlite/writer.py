@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from threading import Thread
 from typing import Any, TypeAlias
@@ -20,8 +21,7 @@ from .reserve import Reserve
 from .transaction import JobIdSequence, SqliteTransaction
 
 _TRIES = 4
-_INSERTS = frozenset({insert_jobs, insert_once})
-_ADDITIONS = _INSERTS | {update_jobs}
+_ADDITIONS = frozenset({insert_jobs, insert_once, update_jobs})
 """What makes the database larger."""
 
 SqliteMember: TypeAlias = Member[SqliteTransaction]
@@ -69,6 +69,7 @@ class SqliteWriter:
 
     def _tell(self, transaction: SqliteTransaction | None, batch: list[SqliteMember]) -> None:
         if transaction is not None:
+            transaction.tell()
             self._committed(transaction.effects)
         claims = [member for member in batch if member.run is claim_jobs]
         if len(claims) in (0, len(batch)):
@@ -121,7 +122,8 @@ class SqliteWriter:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             transaction = SqliteTransaction(self._connection, self._sequence, self._rules)
-            run(transaction, batch)
+            # Claims go last: each is submitted right before the jobs that it is to see, or what makes room for them.
+            run(transaction, sorted(batch, key=lambda member: member.run is claim_jobs))
             transaction.finish()
             if transaction.added_bytes:
                 self._reserve.cover(transaction.added_bytes)
@@ -133,7 +135,7 @@ class SqliteWriter:
             raise
         tally = transaction.effects.tally
         tally.commit_microseconds = (time.perf_counter_ns() - began) // 1_000
-        tally.writes = sum(len(member.items) for member in batch)
+        tally.writes = sum(member.size for member in batch)
         self._pass_failpoints("after_commit", batch, hang_seconds=0)
         return transaction
 
@@ -168,8 +170,7 @@ def _run_together(transaction: SqliteTransaction, batch: list[SqliteMember]) -> 
     groups: dict[object, list[SqliteMember]] = {}
     for member in batch:
         groups.setdefault(member.run, []).append(member)
-    # Inserts go first: a claim for a worker that waits is submitted right before the job that it is to see.
-    for members in sorted(groups.values(), key=lambda members: members[0].run not in _INSERTS):
+    for members in groups.values():
         results = members[0].run(transaction, [item for member in members for item in member.items])
         start = 0
         for member in members:
@@ -183,7 +184,8 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
     for member in batch:
         effects = transaction.effects
         ready, counts = dict(effects.ready), dict(effects.tally.counts)
-        lists: tuple[list[Any], ...] = effects.settled, effects.moves
+        lists: tuple[list[Any], ...] = effects.settled, effects.moves, transaction.untold
+        freed_untold = Counter(transaction.freed_untold)
         lengths = [len(each) for each in lists]
         # What an earlier try said, which was rolled back.
         member.error = None
@@ -198,6 +200,7 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
             member.error = error
             transaction.counts.clear()
             effects.ready, effects.tally.counts = ready, counts
+            transaction.freed_untold = freed_untold
             for each, length in zip(lists, lengths, strict=True):
                 del each[length:]
             connection.execute("ROLLBACK TO member")
