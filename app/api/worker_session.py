@@ -209,8 +209,8 @@ class WorkerSession:
 
     async def _results(self, batch: Sequence[Pending]) -> list[bytes]:
         outcomes: Sequence[Ack | BackendError]
-        self._subscription.acknowledging()
         try:
+            self._subscription.acknowledging()
             outcomes = await self._service.acknowledge([call for call, _ in batch])
         except BackendError as error:
             outcomes = [error] * len(batch)

@@ -139,7 +139,7 @@ class Dispatcher:
     def _claim_ahead(self, *, spare: float = 0) -> bool:
         """Submit a claim for the credits in line but a part to spare.
 
-        Return whether there are any, and not too many claims ahead.
+        Return whether there are any, and no claim is in the way of this one.
         """
         # A claim that is done, but not handed out, has spent credits that are still open here.
         if len(self._ahead) == _MAX_AHEAD or any(claim.claimed.done() for claim in self._ahead):
@@ -168,6 +168,9 @@ class Dispatcher:
             for place in claim.impatient:
                 place.hear_no_more_is_due()
         if claimed.was_enough or self._ahead:
+            if claimed.next_due_at is not None:
+                # What comes after it may have wanted nothing, and then knows nothing of this job.
+                self._wakeup.wake_at(claimed.next_due_at)
             return
         if claimed.was_all or not self._has_new_demand:
             self._waits_for_jobs = claimed.was_all

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from app.backend.extensions import Service
 from app.domain.job import Job
 from app.domain.lifecycle import Acknowledgement, Operation
@@ -39,7 +41,8 @@ async def test_more_credits_cost_nothing_while_no_job_is_due(tmp_path):
         assert commits(meter) == before + 1
 
 
-async def test_acknowledgements_and_the_claims_for_their_credits_share_one_transaction(tmp_path):
+@pytest.mark.parametrize("beside_a_failure", [False, True])
+async def test_acknowledgements_and_the_claims_for_their_credits_share_one_transaction(tmp_path, beside_a_failure):
     """Those of two frames while the writer is busy, with a claim each; what was freed is spent once."""
     meter = Meter()
     async with open_service(new_settings(tmp_path), meter) as service:
@@ -48,16 +51,24 @@ async def test_acknowledgements_and_the_claims_for_their_credits_share_one_trans
             jobs = await take(worker, 4)
             before = commits(meter)
             async with writer_held(service):
+                if beside_a_failure:
+                    failing = service._dialect._commit.submit(fail, [None])
                 calls = []
                 for number in range(2):
                     worker.acknowledging()
                     calls.append(asyncio.create_task(service.acknowledge(completes(jobs[2 * number : 2 * number + 2]))))
-                    await until_waiting(service, 2 * number + 2)
+                    await until_waiting(service, 2 * number + 2 + beside_a_failure)
             await take(worker, 4)
             assert commits(meter) == before + 2, "one more held the writer"
         assert [(await service.get_job(job_id)).fence for job_id in range(9, 13)] == [0] * 4, (
             "none was claimed in excess"
         )
+        if beside_a_failure:
+            assert isinstance(failing.exception(), RuntimeError)
+
+
+def fail(_transaction: object, _items: list[None]) -> list[None]:
+    raise RuntimeError("failed")
 
 
 async def settled(service: Service) -> None:

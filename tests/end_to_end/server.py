@@ -142,7 +142,7 @@ class Server:
         finally:
             status = self.stop() if self._process is not None else 0
         assert status == 0, self.log.read_text()
-        assert not self.failures()
+        assert not self.failures(), self.failures()
 
     def _end(self, number: int, seconds: float = STOP_SECONDS) -> int:
         process, self._process = self._process, None

@@ -159,7 +159,7 @@ async def test_those_of_a_write_that_fails_among_others_free_no_credit(service):
         assert (await service.get_job(jobs[0].id)).status is JobStatus.EXECUTING
 
 
-async def test_lease_of_a_caller_that_did_not_stay_is_forgotten(service, tmp_path):
+async def test_lease_of_a_caller_that_did_not_stay_is_forgotten(service):
     jobs = await claimed(service)
     before = await service._dialect._one(count_leases, None)
     await service.acknowledge(completes(jobs))

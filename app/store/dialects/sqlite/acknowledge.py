@@ -1,4 +1,4 @@
-"""Acknowledge on SQLite: completes in two statements for many, all else by the table.
+"""Acknowledge on SQLite: fenced completes in a few statements for many jobs, all else by the table.
 
 Nearly every acknowledgement is a fenced complete by the worker that holds the job. For those the table's answer is
 known in advance.
@@ -87,8 +87,8 @@ def _complete_all(transaction: SqliteTransaction, caller: Acknowledgements, fenc
         caller.outcomes = [Ack(job_id, JobStatus.COMPLETE) for job_id in fences]
         transaction.effects.settled += [Settlement(lease_id, job_id, fence) for job_id, fence in fences.items()]
 
-    transaction.tell_later(tell)
-    transaction.freed_untold[lease_id] += held
+    transaction.tell_later(caller, tell)
+    transaction.free_untold(lease_id, held)
     return True
 
 

@@ -1,7 +1,6 @@
 """Claim on SQLite: the best due jobs of an executor, by a loose scan over the priorities in use."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -107,9 +106,8 @@ class _Due(Struct):
 
 
 def claim_jobs(transaction: SqliteTransaction, calls: Sequence[ClaimCall]) -> list[Claimed]:
-    """Answer claims one after the other; of what the transaction has freed before, each credit is spent once."""
-    freed = transaction.freed()
-    return [_claim(transaction, call, freed) for call in calls]
+    """Answer claims one after the other."""
+    return [_claim(transaction, call) for call in calls]
 
 
 def open_leases(transaction: SqliteTransaction, leases: Sequence[NewLease]) -> list[int]:
@@ -117,12 +115,12 @@ def open_leases(transaction: SqliteTransaction, leases: Sequence[NewLease]) -> l
     return [_open_lease(transaction, lease)[0] for lease in leases]
 
 
-def _claim(transaction: SqliteTransaction, call: ClaimCall, freed: Counter[int]) -> Claimed:
+def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
     claimed = Claimed([[] for _ in call.demands], [None] * len(call.demands))
     expiries = _expiries(transaction, call.demands)
     living = [index for index, expiry in enumerate(expiries) if expiry is not None]
     demands = [call.demands[index] for index in living]
-    credits_of = [_credits(demand, freed) for demand in demands]
+    credits_of = [_credits(transaction, demand) for demand in demands]
     wanted = sum(credits_of)
     due, claimed.next_due_at = _select_due(transaction, call.executor, wanted)
     count = len(due.ids)
@@ -156,16 +154,14 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall, freed: Counter[int])
         _set_attempted_by(transaction, tell())
         _read_errors(transaction, claimed.jobs)
     elif count:
-        transaction.tell_later(tell)
+        transaction.tell_later(claimed, tell)
     return claimed
 
 
-def _credits(demand: Demand, freed: Counter[int]) -> int:
+def _credits(transaction: SqliteTransaction, demand: Demand) -> int:
     if not demand.returns or isinstance(demand.lease, NewLease):
         return demand.credits
-    returned = min(freed[demand.lease], MAX_STREAM_CLAIM - demand.credits)
-    freed[demand.lease] -= returned
-    return demand.credits + returned
+    return demand.credits + transaction.spend_freed(demand.lease, MAX_STREAM_CLAIM - demand.credits)
 
 
 def _hands(due: list[T], credits_of: Sequence[int]) -> list[list[T]]:

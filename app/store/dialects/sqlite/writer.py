@@ -4,10 +4,9 @@ import asyncio
 import sqlite3
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from threading import Thread
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ....domain.errors import InsufficientStorage
 from ...effects import EffectsListener
@@ -69,7 +68,8 @@ class SqliteWriter:
 
     def _tell(self, transaction: SqliteTransaction | None, batch: list[SqliteMember]) -> None:
         if transaction is not None:
-            transaction.tell()
+            for result, error in transaction.tell():
+                _fail([member for member in batch if any(each is result for each in member.results or ())], error)
             self._committed(transaction.effects)
         claims = [member for member in batch if member.run is claim_jobs]
         if len(claims) in (0, len(batch)):
@@ -182,26 +182,17 @@ def _run_apart(transaction: SqliteTransaction, batch: list[SqliteMember]) -> Non
     """Run each member behind a savepoint, its effects forgotten when it fails."""
     connection = transaction.connection
     for member in batch:
-        effects = transaction.effects
-        ready, counts = dict(effects.ready), dict(effects.tally.counts)
-        lists: tuple[list[Any], ...] = effects.settled, effects.moves, transaction.untold
-        freed_untold = Counter(transaction.freed_untold)
-        lengths = [len(each) for each in lists]
         # What an earlier try said, which was rolled back.
         member.error = None
         connection.execute("SAVEPOINT member")
         try:
-            member.results = member.run(transaction, list(member.items))
-            transaction.write_counts()
+            with transaction.undone_on_error():
+                member.results = member.run(transaction, list(member.items))
+                transaction.write_counts()
         except Exception as error:
             if not connection.in_transaction:
                 # A full disk or a failing one: SQLite has rolled everything back.
                 raise
             member.error = error
-            transaction.counts.clear()
-            effects.ready, effects.tally.counts = ready, counts
-            transaction.freed_untold = freed_untold
-            for each, length in zip(lists, lengths, strict=True):
-                del each[length:]
             connection.execute("ROLLBACK TO member")
         connection.execute("RELEASE member")
