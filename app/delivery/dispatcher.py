@@ -11,13 +11,10 @@ from ..domain.job import Job
 from ..observability.logging import get_logger
 from ..observability.loops import GuardedLoop, LoopEnded
 from ..observability.meter import Meter
-from ..store.claim import ClaimCall, Claimed, Demand
+from ..store.claim import MAX_JOBS_A_CLAIM, ClaimCall, Claimed, Demand
 from ..store.dialects.base import Dialect
 from .place import Place
 from .wakeup import Wakeup
-
-MAX_JOBS_A_CLAIM = 1_000
-"""Bounds a claim's transaction, in which others wait."""
 
 _MAX_AHEAD = 2
 """Claims on their way: one is written, and one waits for the writer."""
@@ -109,7 +106,7 @@ class Dispatcher:
     def expect_credits(self) -> None:
         """Hear that acknowledgements are about to be submitted, and submit a claim for what they make room for.
 
-        Where jobs flow that is done in this very turn, so that the claim shares the acknowledgements' transaction.
+        Where jobs flow that is done in this very turn: as a rule the two then share a transaction.
         """
         if not self._waits_for_jobs and (self._flows or not self._ahead):
             self._claim_ahead()

@@ -85,7 +85,12 @@ class Subscription:
     @property
     def returns(self) -> bool:
         """Whether acknowledgements are on their way that will free credits."""
-        return self._acknowledging and not self._is_paused and self._unsent_characters < _MAX_UNSENT_CHARACTERS
+        return (
+            self._acknowledging
+            and self._returns_credits
+            and not self._is_paused
+            and self._unsent_characters < _MAX_UNSENT_CHARACTERS
+        )
 
     @property
     def holds_jobs(self) -> bool:

@@ -8,6 +8,8 @@ from msgspec import Struct
 from ..domain.instant import Instant
 from ..domain.job import Job
 
+MAX_JOBS_A_CLAIM = 1_000
+"""Bounds a claim's transaction, in which others wait."""
 MAX_STREAM_CLAIM = 500
 """Most jobs that one claim takes for one stream: while they are sent and worked on, the next are claimed."""
 

@@ -10,6 +10,7 @@ from app.domain.lifecycle import Acknowledgement, Operation
 from app.main import open_service
 from app.observability.meter import Meter
 from app.observability.metrics import COMMIT_WRITES
+from app.store.dialects.sqlite import claim
 from tests.builders import new_job
 from tests.delivery.streams import subscribed, take
 from tests.held_writer import until_waiting, writer_held
@@ -65,6 +66,26 @@ async def test_acknowledgements_and_the_claims_for_their_credits_share_one_trans
         )
         if beside_a_failure:
             assert isinstance(failing.exception(), RuntimeError)
+
+
+async def test_claim_is_bounded_however_much_its_transaction_frees(service, monkeypatch):
+    wanted = []
+    select_due = claim._select_due
+    monkeypatch.setattr(claim, "_select_due", lambda *given: (wanted.append(given[-1]), select_due(*given))[1])
+    monkeypatch.setattr(claim, "MAX_JOBS_A_CLAIM", 5)
+    await service.enqueue_many([new_job() for _ in range(16)])
+    async with subscribed(service, prefetch=4) as one, subscribed(service, prefetch=4) as other:
+        held = [*await take(one, 4), *await take(other, 4)]
+        wanted.clear()
+        async with writer_held(service):
+            other._acknowledging = True
+            one.acknowledging()
+            acknowledging = asyncio.create_task(service.acknowledge(completes(held)))
+            await until_waiting(service, 2)
+        await acknowledging
+        await take(one, 4)
+        await take(other, 4)
+    assert max(wanted) == 5
 
 
 def fail(_transaction: object, _items: list[None]) -> list[None]:

@@ -186,6 +186,15 @@ class TestPrefetch:
 
 
 class TestStop:
+    async def test_stop_takes_the_credits_of_acknowledgements_that_are_on_their_way(self, service):
+        async with subscribed(service, prefetch=1) as one:
+            await enqueue(service, 1)
+            await take(one, 1)
+            one._acknowledging = True
+            assert one.returns
+            one.stop()
+            assert not one.returns
+
     async def test_stop_takes_all_open_credits(self, service):
         async with subscribed(service, prefetch=5) as one, subscribed(service) as other:
             one.request(7)

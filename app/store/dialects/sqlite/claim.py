@@ -14,7 +14,7 @@ from ....domain.json_text import JsonText
 from ....domain.limits import ERRORS_TO_WORKERS, MAX_ATTEMPTED_BY, MAX_UINT16
 from ....domain.status import JobStatus
 from ....observability.metrics import CLAIMED
-from ...claim import MAX_STREAM_CLAIM, ClaimCall, Claimed, Demand, NewLease, deal
+from ...claim import MAX_JOBS_A_CLAIM, MAX_STREAM_CLAIM, ClaimCall, Claimed, Demand, NewLease, deal
 from .rows import select_errors
 from .transaction import SqliteTransaction
 
@@ -121,7 +121,7 @@ def _claim(transaction: SqliteTransaction, call: ClaimCall) -> Claimed:
     living = [index for index, expiry in enumerate(expiries) if expiry is not None]
     demands = [call.demands[index] for index in living]
     credits_of = [_credits(transaction, demand) for demand in demands]
-    wanted = sum(credits_of)
+    wanted = min(sum(credits_of), MAX_JOBS_A_CLAIM)
     due, claimed.next_due_at = _select_due(transaction, call.executor, wanted)
     count = len(due.ids)
     # Nothing wanted is not enough either: then every lease in line has run out, and asking again would not help.
